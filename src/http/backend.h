@@ -1,0 +1,98 @@
+// Backend: what the HTTP API needs from the node. The node (store/) implements it; tests use a fake.
+//
+// Threads: every method is called on a net thread and must not block it. Completions (done, reply functions) may be
+// called once, from any thread, also before the method returns.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "command/command.pb.h"
+#include "command/outcome.h"
+
+namespace rq::http {
+
+struct Credentials {
+  std::string username, password;  // both empty: none given
+};
+
+// Where and how an operation may be carried out for its client.
+struct Routing {
+  std::chrono::nanoseconds timeout = std::chrono::seconds(30);  // total, of the exchange with the leader
+  std::int64_t retries = 0;
+  bool redirect = false;           // don't forward: answer Errc::NotLeader with `redirect_to`
+  Credentials credentials;
+};
+
+struct Freshness {
+  std::chrono::nanoseconds bound{0};   // 0: off
+  bool strict = false;
+};
+
+// How a SQL request ended. Exactly one of `outcome` and `failure` counts (ok() tells).
+struct SqlReply {
+  command::Outcome outcome;            // ran here: to be rendered
+  std::string rendered;                // ran elsewhere: the body as the leader rendered it (outcome unused)
+  std::optional<Error> failure;        // did not run: LeaderNotFound -> 503, Unauthorized -> 401, NotLeader -> 301 ...
+  std::string served_by;               // X-RQLITE-SERVED-BY; empty: header absent
+  std::string redirect_to;             // with NotLeader: scheme://host:port of the leader's API
+};
+
+// One SQL request under way. The HTTP layer derives from it; the backend keeps it alive until done() was called.
+class SqlCall {
+ public:
+  virtual ~SqlCall() = default;
+  virtual void done(SqlReply&& reply) = 0;
+  // The client is gone: running reads are interrupted and the answer is dropped. Set by the net thread.
+  virtual bool canceled() const = 0;
+
+  pb::Request request;
+  Routing routing;
+  Freshness freshness;
+  std::chrono::nanoseconds linearizable_timeout = std::chrono::seconds(10);
+  unsigned net_thread = 0;             // number of the calling net thread, for inline reads
+};
+
+struct TextReply {                     // answers of operations: status, body, kind of body
+  int status = 200;
+  std::string body;
+  enum class Type { Json, Text, None } type = Type::Json;
+  std::string served_by;
+  std::string redirect_to;             // with status 301
+};
+using ReplyFn = std::function<void(TextReply&&)>;
+
+struct NodesQuery {
+  bool non_voters = false;
+  int version = 1;
+  bool pretty = false;
+  std::chrono::nanoseconds timeout = std::chrono::seconds(30);
+};
+struct ReadyQuery {
+  bool no_leader = false, sync = false;
+  std::chrono::nanoseconds timeout = std::chrono::seconds(30);
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  // Calls call->done() once. Admission: when too much waits, failure Errc::Busy.
+  virtual void sql(std::shared_ptr<SqlCall> call) = 0;
+  // A batch of queued writes (kind EXECUTE) as this node; retried by the caller. `credentials` are of no client.
+  virtual bool has_leader() const = 0;
+  virtual std::string status_json() = 0;                        // the tree without the http part, compact, keys sorted
+  virtual void nodes(const NodesQuery& query, ReplyFn reply) = 0;
+  virtual void leader(bool pretty, std::chrono::nanoseconds timeout, ReplyFn reply) = 0;
+  virtual void step_down(std::string node_id, bool wait, const Routing& routing, ReplyFn reply) = 0;
+  virtual void remove_node(std::string node_id, const Routing& routing, ReplyFn reply) = 0;
+  virtual void ready(const ReadyQuery& query, ReplyFn reply) = 0;
+};
+
+}  // namespace rq::http

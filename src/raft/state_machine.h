@@ -1,0 +1,66 @@
+// StateMachine: what a replicated application gives the engine. Five functions: apply, snapshot, persist, release,
+// restore. The SQL store implements them, and examples/kv shows them on a key-value map.
+//
+// Thread: all are called by the one `apply` thread, one after the other, except persist(), which may run on the
+// `snapshot` thread beside apply().
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/types.h"
+#include "raft/engine.h"
+
+namespace rq::raft {
+
+// Whoever waits for a proposal on the node that proposed it. done() is called exactly once, from any thread.
+class Waiter {
+ public:
+  virtual ~Waiter() = default;
+  // The fate is known not to be "applied here": Errc::LeadershipLost (unknown outcome), NotLeader, LeaderNotFound,
+  // Busy, NotOpen, TooLarge (had no effect).
+  virtual void failed(const Error& error) = 0;
+};
+
+// One committed group entry, decoded: the proposals that were waiting together (design section 3).
+struct Group {
+  Index index;
+  Term term;
+  std::int64_t wall_ms = 0;                    // the leader's clock when it sealed the group, ms since 1970 UTC
+  std::string_view seed;                       // 16 bytes
+  std::span<const std::string_view> proposals; // opaque bytes, in order
+  // Same length as proposals on the node that proposed the group in this term, else empty. The state machine answers
+  // through them (each must be answered or dropped exactly once) after the effects are visible to readers.
+  std::span<const std::shared_ptr<Waiter>> waiters;
+};
+
+class StateMachine {
+ public:
+  virtual ~StateMachine() = default;
+
+  // Index of the newest entry whose effects survived the last stop: apply() begins behind it.
+  virtual Index applied_index() const = 0;
+  // Applies one entry. Deterministic: equal entries on equal states give equal states on all nodes. An error (disk
+  // full, I/O, out of memory) means: nothing of it took effect; the engine stops applying and retries later.
+  virtual Result<> apply(const Group& group) = 0;
+  // An entry without effect on the application (a new leader's own entry, a membership change) took this index.
+  virtual Result<> skip(Index index, Term term) = 0;
+  // No more committed entries wait: a chance to flush what apply() left for batches.
+  virtual void idle() {}
+
+  // Names the present state as a snapshot; cheap, no copy. The descriptor's `data` is ours.
+  virtual Result<SnapshotDescriptor> snapshot() = 0;
+  // Streams the snapshot in pieces to `sink`, which may block.
+  virtual Result<> persist(const SnapshotDescriptor& descriptor, const std::function<Result<>(std::string_view)>& sink) = 0;
+  virtual void release(const SnapshotDescriptor& descriptor) = 0;
+  // Replaces the whole state by a snapshot. `image` delivers pieces until it is empty.
+  virtual Result<> restore(const SnapshotDescriptor& descriptor, const std::function<Result<std::string>()>& image) = 0;
+};
+
+}  // namespace rq::raft
