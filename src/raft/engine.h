@@ -205,6 +205,7 @@ class RaftEngine {
   virtual Role role() const = 0;                     // cheap
   virtual RaftId leader() const = 0;                 // cheap
   virtual Term term() const = 0;                     // cheap
+  virtual Index commit() const = 0;                  // cheap
 };
 
 std::unique_ptr<RaftEngine> make_raft_engine(const Options& options);

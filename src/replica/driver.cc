@@ -1,0 +1,564 @@
+// Invariants
+//   1. A proposal is in exactly one place: waiting_, uncommitted_, or handed to apply; its waiter is told once.
+//   2. uncommitted_ is ordered by index; its entries have the term in which they were proposed.
+//   3. queued_bytes_ is the sum over waiting_ and uncommitted_.
+//   4. messages_after_persist of a Ready leave only after persisted(n) of it or a later one.
+//   5. A membership is durable before this driver acts on it (trap 4).
+#include "replica/driver.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "replica/group.h"
+
+namespace rq::replica {
+namespace {
+
+constexpr std::uint64_t kLearnerLagMax = 64;            // entries; below it a learner is promoted
+constexpr auto kReadReissue = std::chrono::milliseconds(250);
+constexpr auto kRankDelay = std::chrono::milliseconds(50);   // trap 14
+
+std::string context_bytes(std::uint64_t number) { return {reinterpret_cast<const char*>(&number), sizeof number}; }
+
+std::uint64_t context_number(std::string_view bytes) {
+  std::uint64_t number = 0;
+  if (bytes.size() == sizeof number) std::memcpy(&number, bytes.data(), sizeof number);
+  return number;
+}
+
+}  // namespace
+
+Driver::Driver(std::unique_ptr<raft::RaftEngine> engine, RaftId self, const Timing& timing, const Limits& limits,
+               Clock& clock, Rng& rng, Outputs& outputs)
+    : engine_(std::move(engine)), self_(self), timing_(timing), limits_(limits), clock_(clock), rng_(rng),
+      outputs_(outputs), now_(clock.now()), next_tick_(now_ + timing.tick) {}
+
+Result<> Driver::start(DriverStart start) {
+  record_ = std::move(start.record);
+  conf_ = start.log.membership.conf_state;
+  conf_index_ = start.log.membership.index;
+  log_first_ = start.log.first;
+  bootstrapped_ = start.log.snapshot.index.value != 0;
+  raft::StartState state{
+      .hard_state = start.log.hard_state,
+      .conf_state = conf_,
+      .conf_index = conf_index_,
+      .applied = start.handed_over,
+      .first_index = start.log.first,
+      .last_index = start.log.last,
+      .snapshot_term = start.log.snapshot.term,
+      .term_starts = start.log.term_starts,
+      .entries = std::move(start.entries),
+  };
+  RQ_CHECK(engine_->start(std::move(state)));
+  outputs_.membership(record_, conf_, conf_index_);
+  // A lone voter has nobody to wait for.
+  if (conf_.voters.size() == 1 && conf_.is_voter(self_) && !conf_.joint()) RQ_CHECK(engine_->campaign());
+  return {};
+}
+
+Result<> Driver::bootstrap(MembershipRecord record, raft::ConfState conf) {
+  if (bootstrapped_) return fail(Errc::AlreadyExists, "bootstrap only works on new clusters");
+  record.base_conf = conf;
+  record.base_members = record.members;
+  PersistItem item{.hard_state = raft::HardState{.term = Term{1}, .commit = Index{1}},
+                   .snapshot = wal::SnapshotMark{Index{1}, Term{1}},
+                   .membership = wal::Membership{Index{1}, conf, encode(record)},
+                   .must_sync = true};
+  return outputs_.persist_now(std::move(item));
+}
+
+// ---- proposals
+
+void Driver::refuse(Proposal& proposal, const Error& error) {
+  if (proposal.waiter) proposal.waiter->failed(error);
+}
+
+void Driver::propose(Proposal&& proposal) {
+  if (broken_) return refuse(proposal, *broken_);
+  if (!leads()) return refuse(proposal, {engine_->leader() ? Errc::NotLeader : Errc::LeaderNotFound, {}});
+  if (disk_full_) return refuse(proposal, {Errc::NoSpace, {}});
+  if (transfer_ && transfer_->started) return refuse(proposal, {Errc::TransferInProgress, {}});
+  if (queued_bytes_ > limits_.queue_bytes || waiting_.size() >= limits_.queue_requests)
+    return refuse(proposal, {Errc::Busy, "too many requests wait for the log"});
+  queued_bytes_ += proposal.bytes.size();
+  waiting_.push_back(std::move(proposal));
+}
+
+// One group is formed while the one before it is being synced here: the disk sets the pace, no timer does.
+void Driver::propose_groups() {
+  while (!waiting_.empty() && unpersisted_ready_ <= persisted_ready_ && leads() && !broken_) {
+    const std::size_t before = waiting_.size();
+    propose_group();
+    if (waiting_.size() == before) return;
+    carry_out();
+  }
+}
+
+void Driver::propose_group() {
+  GroupWriter group;
+  std::size_t count = 0;
+  std::size_t bytes = 0;
+  for (const Proposal& proposal : waiting_) {
+    const bool full = count >= limits_.group_requests || group.size() + GroupWriter::cost(proposal.bytes) > limits_.group_bytes;
+    if (count > 0 && (proposal.alone || full)) break;
+    group.add(proposal.bytes);
+    bytes += proposal.bytes.size();
+    ++count;
+    if (proposal.alone) break;
+  }
+  const auto wall = std::chrono::duration_cast<std::chrono::milliseconds>(clock_.wall().time_since_epoch()).count();
+  const Result<Index> index = engine_->propose(std::move(group).seal(wall, rng_.next(), rng_.next()));
+  if (!index && index.error().code == Errc::Busy && !uncommitted_.empty()) return;   // tried again when some commit
+  Uncommitted entry{.index = index ? *index : Index{}, .term = engine_->term(), .bytes = bytes};
+  for (; count > 0; --count) {
+    Proposal proposal = std::move(waiting_.front());
+    waiting_.pop_front();
+    if (index) {
+      entry.waiters.push_back(std::move(proposal.waiter));
+    } else {
+      queued_bytes_ -= proposal.bytes.size();
+      refuse(proposal, index.error());
+    }
+  }
+  if (index) uncommitted_.push_back(std::move(entry));
+}
+
+void Driver::take_waiters(ApplyItem& item) {
+  while (!uncommitted_.empty() && uncommitted_.front().index <= item.entry.index) {
+    Uncommitted group = std::move(uncommitted_.front());
+    uncommitted_.pop_front();
+    queued_bytes_ -= group.bytes;
+    if (group.index == item.entry.index && group.term == item.entry.term) {
+      item.waiters = std::move(group.waiters);
+      continue;
+    }
+    for (const auto& waiter : group.waiters)
+      if (waiter) waiter->failed({Errc::LeadershipLost, {}});
+  }
+}
+
+void Driver::fail_waiting(const Error& unproposed, const Error& proposed) {
+  auto waiting = std::move(waiting_);
+  auto uncommitted = std::move(uncommitted_);
+  waiting_.clear();
+  uncommitted_.clear();
+  queued_bytes_ = 0;
+  for (Proposal& proposal : waiting) refuse(proposal, unproposed);
+  for (const Uncommitted& group : uncommitted)
+    for (const auto& waiter : group.waiters)
+      if (waiter) waiter->failed(proposed);
+}
+
+// ---- reads
+
+void Driver::read_index(ReadDone done, SteadyTime deadline) {
+  if (broken_) return done(fail(*broken_));
+  if (!leads()) return done(fail(engine_->leader() ? Errc::NotLeader : Errc::LeaderNotFound));
+  if (reads_waiting_.size() >= limits_.reads_waiting) return done(fail(Errc::Busy, "too many reads wait"));
+  reads_waiting_.emplace_back(std::move(done), deadline);
+}
+
+// All reads that wait share one heartbeat round; the next round begins when this one is answered (trap 12).
+void Driver::issue_reads(SteadyTime now) {
+  for (auto it = reads_issued_.begin(); it != reads_issued_.end();) {
+    if (now < it->second.reissue_at) {
+      ++it;
+      continue;
+    }
+    std::ranges::move(it->second.reads, std::back_inserter(reads_waiting_));
+    it = reads_issued_.erase(it);
+  }
+  std::erase_if(reads_waiting_, [&](auto& read) {
+    if (now < read.second) return false;
+    read.first(fail(Errc::Timeout, "timeout waiting for leadership confirmation"));
+    return true;
+  });
+  if (reads_waiting_.empty() || !reads_issued_.empty() || !leads()) return;
+  const std::uint64_t number = ++read_context_;
+  if (!engine_->read_index(context_bytes(number))) return;   // before the own-term commit: held, tried again
+  reads_issued_.emplace(number, ReadBatch{std::move(reads_waiting_), now + kReadReissue});
+  reads_waiting_.clear();
+}
+
+// ---- carrying out Readys
+
+void Driver::check(const Result<>& result) {
+  if (result || broken_) return;
+  broken_ = Error{Errc::Internal, "raft engine stopped: " + result.error().text()};
+  log::error("raft", broken_->detail);
+  fail_waiting(*broken_, *broken_);
+}
+
+void Driver::carry_out() {
+  while (!broken_ && engine_->has_ready()) {
+    Result<raft::Ready> ready = engine_->take_ready();
+    if (!ready) return check(fail(ready.error()));
+    carry_out(*std::move(ready));
+    offer_snapshots();
+  }
+}
+
+void Driver::send(std::vector<raft::Message>&& messages) {
+  if (messages.empty()) return;
+  std::vector<RaftId> snapshots;
+  for (const raft::Message& message : messages)
+    if (message.type == raft::MessageType::Snapshot) snapshots.push_back(message.to);
+  outputs_.send(std::move(messages));
+  // The bootstrap snapshot travels inside its message: sent is delivered, or lost like any message and probed for
+  // again (trap 2).
+  for (const RaftId peer : snapshots) engine_->report_snapshot(peer, true);
+}
+
+void Driver::carry_out(raft::Ready&& ready) {
+  // What is sent first costs nothing: the leader's own sync and its followers' run side by side.
+  send(std::move(ready.messages));
+  last_ready_ = ready.number;
+  PersistItem item{.ready_number = ready.number, .entries = std::move(ready.entries), .must_sync = ready.must_sync};
+  if (ready.snapshot) on_snapshot(std::move(*ready.snapshot), item);
+  if (ready.hard_state) lazy_hard_state_ = ready.hard_state;
+  const bool nothing_to_write = item.entries.empty() && !item.snapshot && !item.must_sync;
+  if (!ready.messages_after_persist.empty()) after_persist_[ready.number] = std::move(ready.messages_after_persist);
+  if (!nothing_to_write) {
+    item.must_sync = true;
+    item.hard_state = std::exchange(lazy_hard_state_, std::nullopt);
+    unpersisted_ready_ = ready.number;
+    outputs_.persist(std::move(item));
+  }
+  hand_over(std::move(ready.committed));
+  for (raft::ReadState& read : ready.reads) {
+    const auto batch = reads_issued_.find(context_number(read.context));
+    if (batch == reads_issued_.end()) continue;     // re-issued meanwhile
+    std::vector<ReadDone> done;
+    for (auto& waiting : batch->second.reads) done.push_back(std::move(waiting.first));
+    reads_issued_.erase(batch);
+    outputs_.reads(read.index, std::move(done));
+  }
+  for (const raft::FetchRequest& fetch : ready.fetches) outputs_.fetch(fetch);
+  // Nothing of it awaits the disk: as good as persisted once all Readys before it are.
+  if (nothing_to_write && unpersisted_ready_ <= persisted_ready_) persisted(ready.number);
+  if (ready.role_changed) on_role();
+}
+
+void Driver::persisted(std::uint64_t ready_number) {
+  persisted_ready_ = std::max(persisted_ready_, ready_number);
+  // Readys without anything to write that came behind it are covered too.
+  const std::uint64_t covered = unpersisted_ready_ <= persisted_ready_ ? last_ready_ : persisted_ready_;
+  check(engine_->persisted(covered));
+  while (!after_persist_.empty() && after_persist_.begin()->first <= covered) {
+    send(std::move(after_persist_.begin()->second));
+    after_persist_.erase(after_persist_.begin());
+  }
+  if (restored_ && unpersisted_ready_ <= persisted_ready_) {
+    check(engine_->snapshot_installed(*restored_));
+    restored_.reset();
+  }
+}
+
+void Driver::hand_over(std::vector<raft::Entry>&& committed) {
+  if (committed.empty()) return;
+  std::vector<ApplyItem> items;
+  items.reserve(committed.size());
+  for (raft::Entry& entry : committed) {
+    if (entry.type == raft::EntryType::ConfChange) check(apply_conf(entry));
+    ApplyItem item{.entry = std::move(entry)};
+    take_waiters(item);
+    items.push_back(std::move(item));
+  }
+  outputs_.apply(std::move(items));
+}
+
+// ---- membership
+
+Result<> Driver::apply_conf(const raft::Entry& entry) {
+  if (entry.index <= conf_index_) return {};      // replay: already in the membership that the log gave back
+  RQ_TRY(const raft::ConfChange change, raft::decode_conf_change(*entry.payload));
+  RQ_TRY(raft::ConfState result, engine_->apply_conf_change(entry));
+  MembershipRecord record = record_;
+  apply_to(record.members, change, result);
+  RQ_CHECK(outputs_.persist_now({.membership = wal::Membership{entry.index, result, encode(record)}, .must_sync = true}));
+  record_ = std::move(record);
+  conf_ = std::move(result);
+  conf_index_ = entry.index;
+  outputs_.membership(record_, conf_, conf_index_);
+  for (ConfWait& wait : conf_waits_) {
+    if (wait.change || wait.index != entry.index) continue;
+    auto done = std::exchange(wait.done, nullptr);
+    if (wait.term == entry.term) done({});
+    else done(fail(Errc::LeadershipLost));
+  }
+  std::erase_if(conf_waits_, [](const ConfWait& wait) { return wait.done == nullptr; });
+  return {};
+}
+
+void Driver::change_membership(raft::ConfChange change, SteadyTime deadline, ConfDone done) {
+  if (broken_) return done(fail(*broken_));
+  if (!leads()) return done(fail(engine_->leader() ? Errc::NotLeader : Errc::LeaderNotFound));
+  conf_waits_.push_back({.change = std::move(change), .deadline = deadline, .done = std::move(done)});
+}
+
+void Driver::join(Member joiner, SteadyTime deadline, ConfDone done) {
+  if (!leads()) return done(fail(engine_->leader() ? Errc::NotLeader : Errc::LeaderNotFound));
+  std::optional<raft::ConfChange> change = join_change(record_.members, conf_, joiner);
+  if (!change) return done({});
+  change_membership(std::move(*change), deadline, std::move(done));
+}
+
+void Driver::remove(std::string node_id, SteadyTime deadline, ConfDone done) {
+  if (!leads()) return done(fail(engine_->leader() ? Errc::NotLeader : Errc::LeaderNotFound));
+  const Member* member = record_.members.find_node(node_id);
+  if (member == nullptr) return done({});          // unknown ids succeed
+  raft::ConfChange change{.steps = {{raft::ConfChangeType::Remove, member->raft_id}}};
+  if (member->raft_id != self_) return change_membership(std::move(change), deadline, std::move(done));
+  if (conf_.voters.size() < 2) return done(fail(Errc::BadRequest, "cannot remove the only voter"));
+  // Trap 5: a leader does not remove itself; it hands over and the request is made again at its successor.
+  transfer(RaftId{}, deadline, [done = std::move(done)](const Result<>& result) {
+    done(result ? Result<>(fail(Errc::NotLeader)) : result);
+  });
+}
+
+void Driver::advance_conf_waits(SteadyTime now) {
+  bool proposed = false;
+  for (ConfWait& wait : conf_waits_) {
+    if (now >= wait.deadline) {
+      std::exchange(wait.done, nullptr)(fail(Errc::Timeout, "timeout waiting for membership change"));
+      continue;
+    }
+    if (!wait.change || proposed || conf_.joint()) continue;
+    proposed = true;                               // one change at a time
+    const Result<Index> index = engine_->propose_conf_change(*wait.change);
+    if (index) {
+      wait.index = *index;
+      wait.term = engine_->term();
+      wait.change.reset();
+    } else if (index.error().code != Errc::Busy) {
+      std::exchange(wait.done, nullptr)(fail(index.error()));
+    }
+  }
+  std::erase_if(conf_waits_, [](const ConfWait& wait) { return wait.done == nullptr; });
+}
+
+void Driver::promote_learners() {
+  if (!leads() || conf_.joint() || !conf_waits_.empty()) return;
+  const raft::Status status = engine_->status();
+  if (status.has_pending_conf || !status.own_term_committed) return;
+  for (const raft::PeerStatus& peer : status.peers) {
+    const Member* member = record_.members.find(peer.id);
+    if (!peer.learner || member == nullptr || member->read_replica || peer.snapshotting) continue;
+    if (peer.match.value + kLearnerLagMax < status.last_index.value || !peer.match) continue;
+    raft::ConfChange change{.steps = {{raft::ConfChangeType::AddVoter, peer.id}}, .context = encode(*member)};
+    if (engine_->propose_conf_change(change))
+      log::info("store", "node with ID " + member->node_id + ", at " + member->raft_addr + ", caught up, made voter");
+    return;
+  }
+}
+
+void Driver::leave_stuck_joint() {   // trap 13
+  if (!leads() || !conf_.joint()) return;
+  if (engine_->status().has_pending_conf) return;
+  (void)engine_->propose_conf_change(raft::ConfChange{});
+}
+
+void Driver::offer_snapshots() {
+  for (const RaftId peer : engine_->take_snapshot_wanted()) {
+    if (log_first_.value != 2) {
+      log::error("store", "a member needs a snapshot and the log no longer begins at the bootstrap");
+      continue;
+    }
+    // The bootstrap snapshot has no image: an empty database. The receiver must be named in it (trap 6); it replays
+    // the conf entries behind it and so ends with the true membership. Learners count for no quorum meanwhile.
+    raft::ConfState conf = record_.base_conf;
+    if (!conf.contains(peer)) conf.learners.push_back(peer);
+    MembershipRecord base{.cluster_id = record_.cluster_id, .members = record_.base_members,
+                          .base_conf = record_.base_conf, .base_members = record_.base_members};
+    if (const Member* member = record_.members.find(peer)) base.members.put(*member);
+    engine_->provide_snapshot(peer, {.index = Index{1}, .term = Term{1}, .conf_state = std::move(conf), .data = encode(base)});
+  }
+}
+
+void Driver::on_snapshot(raft::SnapshotDescriptor&& descriptor, PersistItem& item) {
+  auto record = decode_membership_record(descriptor.data);
+  if (!record) return check(fail(record.error()));
+  item.snapshot = wal::SnapshotMark{descriptor.index, descriptor.term};
+  item.membership = wal::Membership{descriptor.index, descriptor.conf_state, descriptor.data};
+  item.must_sync = true;
+  record_ = *std::move(record);
+  conf_ = descriptor.conf_state;
+  conf_index_ = descriptor.index;
+  log_first_ = descriptor.index.next();
+  bootstrapped_ = true;
+  outputs_.membership(record_, conf_, conf_index_);
+  outputs_.restore(std::move(descriptor));
+}
+
+void Driver::restored(Index index, const Result<>& result) {
+  if (!result) return check(result);
+  restored_ = index;
+  if (unpersisted_ready_ <= persisted_ready_) persisted(persisted_ready_);
+}
+
+// ---- time, contact, leadership
+
+void Driver::note_contact(const raft::Message& message, SteadyTime now) {
+  if (leads()) contacts_[message.from] = now;
+  if (message.from == engine_->leader()) last_leader_contact_ = now;
+}
+
+void Driver::step(std::vector<raft::Message>&& messages) {
+  for (raft::Message& message : messages) {
+    if (broken_) return;
+    note_contact(message, now_);
+    check(engine_->step(std::move(message)));
+  }
+}
+
+void Driver::fetched(RaftId peer, std::vector<raft::Entry>&& entries) { check(engine_->entries_fetched(peer, std::move(entries))); }
+void Driver::unreachable(RaftId peer) { engine_->report_unreachable(peer); }
+
+void Driver::peer_dead(RaftId peer) {
+  engine_->report_unreachable(peer);
+  if (broken_ || engine_->leader() != peer || peer == self_) return;
+  log::info("store", "the leader's process ended, electing another");
+  check(engine_->leader_died());
+  if (!conf_.is_voter(self_)) return;
+  std::vector<RaftId> voters = conf_.voters;
+  std::erase(voters, peer);
+  std::ranges::sort(voters);
+  const auto rank = std::ranges::find(voters, self_) - voters.begin();
+  campaign_at_ = now_ + rank * kRankDelay;
+}
+
+void Driver::on_role() {
+  const raft::Status status = engine_->status();
+  const bool lost = last_role_ == raft::Role::Leader && status.role != raft::Role::Leader;
+  const bool won = status.role == raft::Role::Leader && (last_role_ != raft::Role::Leader || last_term_ != status.term);
+  last_role_ = status.role;
+  last_leader_ = status.leader;
+  last_term_ = status.term;
+  if (won) {
+    led_since_ = now_;
+    contacts_.clear();
+  }
+  if (lost) {
+    // What never entered the log may be tried elsewhere; the fate of what did is open.
+    fail_waiting({Errc::NotLeader, {}}, {Errc::LeadershipLost, {}});
+    auto reads = std::move(reads_waiting_);
+    reads_waiting_.clear();
+    for (auto& [number, batch] : reads_issued_) std::ranges::move(batch.reads, std::back_inserter(reads));
+    reads_issued_.clear();
+    for (auto& read : reads) read.first(fail(Errc::NotLeader));
+    auto waits = std::move(conf_waits_);
+    conf_waits_.clear();
+    for (ConfWait& wait : waits) wait.done(fail(wait.change ? Errc::NotLeader : Errc::LeadershipLost));
+  }
+  if (status.leader) campaign_at_.reset();
+  if (status.leader && status.leader != self_) last_leader_contact_ = now_;
+  outputs_.role(status);
+}
+
+// The engine's own check takes up to two election timeouts; a leader cut off must fall silent earlier.
+void Driver::check_lease(SteadyTime now) {
+  if (!leads() || conf_.voters.size() < 2 || now - led_since_ < timing_.leader_lease) return;
+  const auto in_contact = [&](const std::vector<RaftId>& voters) {
+    if (voters.empty()) return true;
+    std::size_t count = 0;
+    for (const RaftId id : voters) {
+      const auto contact = contacts_.find(id);
+      if (id == self_ || (contact != contacts_.end() && now - contact->second < timing_.leader_lease)) ++count;
+    }
+    return count > voters.size() / 2;
+  };
+  if (in_contact(conf_.voters) && in_contact(conf_.voters_outgoing)) return;
+  log::warn("store", "no contact with a majority for the leader lease, stepping down");
+  check(engine_->leader_died());
+}
+
+void Driver::transfer(RaftId to, SteadyTime deadline, ConfDone done) {
+  if (!leads()) return done(fail(engine_->leader() ? Errc::NotLeader : Errc::LeaderNotFound));
+  if (transfer_) return done(fail(Errc::TransferInProgress));
+  transfer_ = Transfer{.to = to, .deadline = deadline, .done = std::move(done)};
+}
+
+void Driver::advance_transfer(SteadyTime now) {
+  if (!transfer_) return;
+  const auto finish = [&](Result<> result) { std::exchange(transfer_, std::nullopt)->done(std::move(result)); };
+  if (!leads()) return finish({});
+  if (now >= transfer_->deadline) return finish(fail(Errc::Timeout, "timeout waiting for leadership transfer"));
+  if (transfer_->started) return;
+  RaftId best = transfer_->to;
+  if (!best) {
+    Index match;
+    for (const raft::PeerStatus& peer : engine_->status().peers) {
+      if (peer.learner || !conf_.is_voter(peer.id) || !peer.recent_active || (best && peer.match <= match)) continue;
+      best = peer.id;
+      match = peer.match;
+    }
+  }
+  if (!best) return finish(fail(Errc::NotFound, "cannot find peer"));
+  transfer_->started = true;
+  if (const Result<> started = engine_->transfer_leader(best); !started) finish(started);
+}
+
+void Driver::on_tick(SteadyTime now) {
+  check(engine_->tick());
+  check_lease(now);
+  promote_learners();
+  leave_stuck_joint();
+  if ((apply_stalled_ || disk_full_) && leads() && conf_.voters.size() > 1 && !transfer_)
+    transfer_ = Transfer{.deadline = now + std::chrono::seconds(1), .done = [](const Result<>&) {}};
+  // The library gives a transfer up after an election timeout; so do we, and may try another.
+  if (transfer_ && transfer_->started && leads() && !engine_->status().transferee) transfer_->started = false;
+}
+
+void Driver::run(SteadyTime now) {
+  now_ = now;
+  if (broken_) {
+    next_tick_ = now + timing_.tick;
+    return;
+  }
+  // After a long pause (a stopped process) one tick is enough: the others would only hurry an election.
+  if (now >= next_tick_) {
+    on_tick(now);
+    next_tick_ = now + timing_.tick;
+  }
+  if (campaign_at_ && now >= *campaign_at_) {
+    campaign_at_.reset();
+    if (!engine_->leader()) check(engine_->campaign());
+  }
+  advance_conf_waits(now);
+  advance_transfer(now);
+  carry_out();
+  propose_groups();
+  issue_reads(now);
+  carry_out();
+}
+
+SteadyTime Driver::next_deadline() const { return campaign_at_ ? std::min(*campaign_at_, next_tick_) : next_tick_; }
+
+void Driver::log_failed(const Error& error) {
+  if (broken_) return;
+  broken_ = error;
+  fail_waiting(error, error);
+}
+
+void Driver::disk_full(bool full) {
+  if (full && !disk_full_) fail_waiting({Errc::NoSpace, {}}, {Errc::NoSpace, {}});
+  disk_full_ = full;
+}
+
+void Driver::fail_all(const Error& error) {
+  fail_waiting(error, error);
+  auto reads = std::move(reads_waiting_);
+  reads_waiting_.clear();
+  for (auto& [number, batch] : reads_issued_) std::ranges::move(batch.reads, std::back_inserter(reads));
+  reads_issued_.clear();
+  for (auto& read : reads) read.first(fail(error));
+  auto waits = std::move(conf_waits_);
+  conf_waits_.clear();
+  for (ConfWait& wait : waits) wait.done(fail(error));
+  if (transfer_) std::exchange(transfer_, std::nullopt)->done(fail(error));
+}
+
+}  // namespace rq::replica

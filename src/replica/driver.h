@@ -1,0 +1,224 @@
+// Driver: what one member of the Raft group does, as a machine without threads, clock and I/O.
+//
+// It owns the RaftEngine, forms group entries out of waiting proposals, batches reads, keeps the member table and
+// decides about promotions, hand-overs and the death of a leader. The shell (Replica, or a simulator) calls it from one
+// thread, gives it the time, and carries out what it says through Outputs, in the order of the calls.
+//
+// Invariants: see the top of driver.cc.
+#pragma once
+
+#include <chrono>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/metrics.h"
+#include "base/result.h"
+#include "base/types.h"
+#include "raft/engine.h"
+#include "raft/state_machine.h"
+#include "replica/membership.h"
+#include "wal/log.h"
+
+namespace rq::replica {
+
+struct Timing {
+  std::chrono::milliseconds tick{50};
+  int election_ticks = 20;    // -raft-heartbeat-timeout
+  int heartbeat_ticks = 2;
+  std::chrono::milliseconds leader_lease{500};
+};
+
+struct Limits {
+  std::size_t group_bytes = 1u << 20;
+  std::size_t group_requests = 1024;
+  std::size_t queue_bytes = 256u << 20;      // waiting and uncommitted proposals together
+  std::size_t queue_requests = 100'000;
+  std::size_t reads_waiting = 100'000;
+};
+
+struct Proposal {
+  std::string bytes;
+  bool alone = false;                         // must be an entry of its own
+  std::shared_ptr<raft::Waiter> waiter;       // may be null
+};
+
+using ReadDone = std::function<void(Result<Index>)>;
+using ConfDone = std::function<void(Result<>)>;
+
+// A committed entry on its way to the state machine. A null payload in a Normal entry: read it from the log.
+struct ApplyItem {
+  raft::Entry entry;
+  std::vector<std::shared_ptr<raft::Waiter>> waiters;   // empty, or one for each proposal
+};
+
+struct PersistItem {
+  std::uint64_t ready_number = 0;             // 0: nobody waits
+  std::vector<raft::Entry> entries;
+  std::optional<raft::HardState> hard_state;
+  std::optional<wal::SnapshotMark> snapshot;
+  std::optional<wal::Membership> membership;
+  bool must_sync = false;
+};
+
+class Outputs {
+ public:
+  virtual ~Outputs() = default;
+  virtual void persist(PersistItem&& item) = 0;
+  // Persists and waits; membership changes are rare, and must be durable before they are acted on (trap 4).
+  virtual Result<> persist_now(PersistItem&& item) = 0;
+  virtual void send(std::vector<raft::Message>&& messages) = 0;
+  virtual void apply(std::vector<ApplyItem>&& items) = 0;
+  virtual void restore(raft::SnapshotDescriptor&& descriptor) = 0;   // then: Driver::restored()
+  // Call `done` of each once `index` is applied.
+  virtual void reads(Index index, std::vector<ReadDone>&& reads) = 0;
+  virtual void fetch(const raft::FetchRequest& request) = 0;          // then: Driver::fetched()
+  virtual void membership(const MembershipRecord& record, const raft::ConfState& conf, Index index) = 0;
+  virtual void role(const raft::Status& status) = 0;                  // role, leader or term changed
+};
+
+struct DriverStart {
+  RaftId self;
+  wal::Recovered log;
+  std::vector<raft::Entry> entries;           // the log behind `handed_over`
+  Index handed_over;
+  MembershipRecord record;
+};
+
+class Driver {
+ public:
+  Driver(std::unique_ptr<raft::RaftEngine> engine, RaftId self, const Timing& timing, const Limits& limits, Clock& clock,
+         Rng& rng, Outputs& outputs);
+
+  Result<> start(DriverStart start);
+  // A new cluster whose first members are `record.members`; writes the index-1 snapshot. Before any entry. Durable on return.
+  Result<> bootstrap(MembershipRecord record, raft::ConfState conf);
+
+  void propose(Proposal&& proposal);          // the waiter hears of everything that goes wrong
+  void read_index(ReadDone done, SteadyTime deadline);
+  void step(std::vector<raft::Message>&& messages);
+  void persisted(std::uint64_t ready_number);
+  void restored(Index index, const Result<>& result);
+  void fetched(RaftId peer, std::vector<raft::Entry>&& entries);
+  void peer_dead(RaftId peer);
+  void unreachable(RaftId peer);
+  void apply_stalled(bool stalled) { apply_stalled_ = stalled; }   // a leader then hands over
+  void log_failed(const Error& error);        // nothing is taken any more
+  void disk_full(bool full);                  // writes are refused, a leader hands over
+
+  void change_membership(raft::ConfChange change, SteadyTime deadline, ConfDone done);   // done when applied here
+  void join(Member joiner, SteadyTime deadline, ConfDone done);        // learner first; promoted when caught up
+  void remove(std::string node_id, SteadyTime deadline, ConfDone done);
+  void transfer(RaftId to, SteadyTime deadline, ConfDone done);        // 0: the best follower; done when leadership is gone
+
+  // Runs the clock and everything that waits; call after any batch of inputs and at next_deadline().
+  void run(SteadyTime now);
+  SteadyTime next_deadline() const;
+
+  void fail_all(const Error& error);          // on stop
+  raft::Status status() const { return engine_->status(); }
+  const raft::RaftEngine& engine() const { return *engine_; }
+  const MembershipRecord& record() const { return record_; }
+  const raft::ConfState& conf() const { return conf_; }
+  Index conf_index() const { return conf_index_; }
+  std::optional<SteadyTime> last_leader_contact() const { return last_leader_contact_; }
+  std::size_t queued_bytes() const { return queued_bytes_; }
+  const std::optional<Error>& broken() const { return broken_; }
+
+ private:
+  struct Uncommitted {           // a group of ours in the log
+    Index index;
+    Term term;
+    std::vector<std::shared_ptr<raft::Waiter>> waiters;
+    std::size_t bytes = 0;
+  };
+  struct ReadBatch {
+    std::vector<std::pair<ReadDone, SteadyTime>> reads;
+    SteadyTime reissue_at;
+  };
+  struct ConfWait {
+    std::optional<raft::ConfChange> change;   // not proposed yet
+    Index index;                              // proposed
+    Term term;
+    SteadyTime deadline;
+    ConfDone done;
+  };
+
+  void propose_groups();
+  void propose_group();
+  void issue_reads(SteadyTime now);
+  void carry_out();
+  void carry_out(raft::Ready&& ready);
+  void send(std::vector<raft::Message>&& messages);
+  void hand_over(std::vector<raft::Entry>&& committed);
+  Result<> apply_conf(const raft::Entry& entry);
+  void take_waiters(ApplyItem& item);
+  void on_snapshot(raft::SnapshotDescriptor&& descriptor, PersistItem& item);
+  void on_role();
+  void on_tick(SteadyTime now);
+  void check_lease(SteadyTime now);
+  void promote_learners();
+  void leave_stuck_joint();
+  void offer_snapshots();
+  void advance_conf_waits(SteadyTime now);
+  void advance_transfer(SteadyTime now);
+  void note_contact(const raft::Message& message, SteadyTime now);
+  void fail_waiting(const Error& unproposed, const Error& proposed);
+  void refuse(Proposal& proposal, const Error& error);
+  void check(const Result<>& result);         // an engine error poisons the driver
+  bool leads() const { return engine_->role() == raft::Role::Leader; }
+
+  std::unique_ptr<raft::RaftEngine> engine_;
+  const RaftId self_;
+  const Timing timing_;
+  const Limits limits_;
+  Clock& clock_;
+  Rng& rng_;
+  Outputs& outputs_;
+
+  MembershipRecord record_;
+  raft::ConfState conf_;
+  Index conf_index_;
+  Index log_first_;
+  bool bootstrapped_ = false;
+
+  std::deque<Proposal> waiting_;
+  std::deque<Uncommitted> uncommitted_;
+  std::size_t queued_bytes_ = 0;
+  std::uint64_t unpersisted_ready_ = 0;       // newest Ready that must be synced; 0: none outstanding
+  std::uint64_t persisted_ready_ = 0;
+  std::uint64_t last_ready_ = 0;              // newest taken
+  std::optional<raft::HardState> lazy_hard_state_;   // commit moved only: written with the next batch
+  std::map<std::uint64_t, std::vector<raft::Message>> after_persist_;
+  std::optional<raft::SnapshotDescriptor> restoring_;
+  std::optional<Index> restored_;
+
+  std::vector<std::pair<ReadDone, SteadyTime>> reads_waiting_;
+  std::map<std::uint64_t, ReadBatch> reads_issued_;
+  std::uint64_t read_context_ = 0;
+
+  std::deque<ConfWait> conf_waits_;
+  struct Transfer { RaftId to; SteadyTime deadline; ConfDone done; bool started = false; };
+  std::optional<Transfer> transfer_;
+
+  std::unordered_map<RaftId, SteadyTime> contacts_;  // leader: when each peer was heard last
+  SteadyTime led_since_;
+  std::optional<SteadyTime> last_leader_contact_;
+  std::optional<SteadyTime> campaign_at_;
+  raft::Role last_role_ = raft::Role::Follower;
+  RaftId last_leader_;
+  Term last_term_;
+  SteadyTime now_;
+  SteadyTime next_tick_;
+  bool apply_stalled_ = false;
+  bool disk_full_ = false;
+  std::optional<Error> broken_;
+};
+
+}  // namespace rq::replica

@@ -1,0 +1,518 @@
+// Invariants
+//   1. The log is written by the wal thread only, the state machine is touched by the apply thread only.
+//   2. Entries reach the apply thread in order and without gap, beginning behind machine.applied_index().
+//   3. applied_ never falls.
+#include "replica/replica.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <future>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "base/thread_name.h"
+#include "replica/group.h"
+
+namespace rq::replica {
+namespace {
+
+constexpr std::size_t kReadChunkBytes = 1u << 20;
+constexpr auto kRetryPause = std::chrono::milliseconds(200);
+
+template <class... Ts>
+struct Overloaded : Ts... {
+  using Ts::operator()...;
+};
+
+}  // namespace
+
+// Outputs of the driver: hands everything to the thread that does it.
+class Replica::Shell final : public Outputs {
+ public:
+  explicit Shell(Replica& replica) : replica_(replica) {}
+
+  void persist(PersistItem&& item) override {
+    follow_truncation(item.entries);
+    replica_.wal_inbox_.post({std::move(item), nullptr});
+  }
+
+  Result<> persist_now(PersistItem&& item) override {
+    if (replica_.threads_.empty()) {   // bootstrap: the wal thread doesn't run yet
+      RQ_CHECK(replica_.append(item));
+      return replica_.log_->sync();
+    }
+    std::promise<Result<>> promise;
+    auto future = promise.get_future();
+    if (!replica_.wal_inbox_.post({std::move(item), [&](Result<> result) { promise.set_value(std::move(result)); }}))
+      return fail(Errc::Closed);
+    return future.get();
+  }
+
+  void send(std::vector<raft::Message>&& messages) override { replica_.events_.send(std::move(messages)); }
+
+  void apply(std::vector<ApplyItem>&& items) override {
+    replica_.apply_pending_.fetch_add(items.size(), std::memory_order_relaxed);
+    for (ApplyItem& item : items) {
+      const std::size_t bytes = item.entry.payload ? item.entry.payload->size() : 0;
+      const bool far_behind = replica_.apply_bytes_.load(std::memory_order_relaxed) > replica_.options_.apply_queue_bytes;
+      if (far_behind && item.waiters.empty()) item.entry.payload = nullptr;   // read again when its turn comes
+      else replica_.apply_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+      replica_.apply_inbox_.post(ApplyInput(std::move(item)));
+    }
+  }
+
+  void restore(raft::SnapshotDescriptor&& descriptor) override { replica_.apply_inbox_.post(ApplyInput(std::move(descriptor))); }
+
+  void reads(Index index, std::vector<ReadDone>&& reads) override {
+    if (replica_.applied() >= index) {
+      for (ReadDone& done : reads) done(index);
+      return;
+    }
+    for (ReadDone& done : reads)
+      replica_.apply_inbox_.post(ApplyInput(AppliedWait{index, SteadyTime::max(), std::move(done)}));
+  }
+
+  void fetch(const raft::FetchRequest& request) override { replica_.fetch_inbox_.post(raft::FetchRequest(request)); }
+
+  void membership(const MembershipRecord& record, const raft::ConfState& conf, Index) override {
+    replica_.view_stale_ = true;
+    replica_.events_.membership_changed(record, conf);
+  }
+
+  void role(const raft::Status& status) override {
+    const bool leads = status.role == raft::Role::Leader;
+    if (leads && !replica_.leader_.load(std::memory_order_relaxed))
+      replica_.own_term_start_.store(status.last_index.value, std::memory_order_relaxed);
+    if (!leads) replica_.serves_weak_.store(false, std::memory_order_release);
+    replica_.leader_.store(leads, std::memory_order_release);
+    replica_.leader_id_.store(status.leader.value, std::memory_order_release);
+    replica_.view_stale_ = true;
+    replica_.events_.role_changed(status);
+  }
+
+ private:
+  // A new leader may replace the uncommitted tail that we had at start: then less is to be caught up with.
+  void follow_truncation(const std::vector<raft::Entry>& entries) {
+    if (entries.empty()) return;
+    const std::uint64_t before = entries.front().index.value - 1;
+    if (before < replica_.start_target_.load(std::memory_order_relaxed)) replica_.start_target_.store(before, std::memory_order_release);
+  }
+
+  Replica& replica_;
+};
+
+Replica::Replica(const Options& options, Clock& clock, Rng& rng, raft::StateMachine& machine, Events& events)
+    : options_(options), clock_(clock), machine_(machine), events_(events), shell_(std::make_unique<Shell>(*this)) {
+  raft::Options engine_options{.id = options.self,
+                               .election_ticks = options.timing.election_ticks,
+                               .heartbeat_ticks = options.timing.heartbeat_ticks,
+                               .seed = rng.next()};
+  driver_ = std::make_unique<Driver>(raft::make_raft_engine(engine_options), options.self, options.timing, options.limits,
+                                     clock, rng, *shell_);
+}
+
+Replica::~Replica() { stop(); }
+
+Result<std::unique_ptr<Replica>> Replica::open(const Options& options, io::Disk& disk, Clock& clock, Rng& rng,
+                                               raft::StateMachine& machine, Events& events) {
+  std::unique_ptr<Replica> replica(new Replica(options, clock, rng, machine, events));
+  RQ_TRY(wal::Log::Opened opened, wal::Log::open(disk, options.log_dir, {}));
+  replica->log_ = std::move(opened.log);
+  replica->start_.self = options.self;
+  replica->start_.log = std::move(opened.recovered);
+  replica->has_state_ = replica->start_.log.snapshot.index.value != 0;
+  if (replica->has_state_) {
+    RQ_TRY(replica->start_.record, decode_membership_record(replica->start_.log.membership.members));
+  }
+  if (machine.applied_index() > std::max(replica->start_.log.last, replica->start_.log.snapshot.index) && replica->has_state_)
+    return fail(Errc::Corrupt, "the database has applied index " + std::to_string(machine.applied_index().value) +
+                                   ", but the log ends at " + std::to_string(replica->start_.log.last.value));
+  return replica;
+}
+
+Result<> Replica::bootstrap(MembershipRecord record, raft::ConfState conf) {
+  RQ_CHECK(driver_->bootstrap(record, conf));
+  start_.record = std::move(record);
+  start_.record.base_conf = conf;
+  start_.record.base_members = start_.record.members;
+  start_.log.snapshot = {Index{1}, Term{1}};
+  start_.log.hard_state = {.term = Term{1}, .commit = Index{1}};
+  start_.log.membership = {Index{1}, std::move(conf), encode(start_.record)};
+  start_.log.first = Index{2};
+  start_.log.last = Index{1};
+  start_.log.last_term = Term{1};
+  has_state_ = true;
+  return {};
+}
+
+// What the state machine has applied was committed, whatever the last hard state on disk says. Entries up to the first
+// conf entry that the stored membership doesn't contain yet count as handed over: apply reads them from the log.
+Result<DriverStart> Replica::driver_start() {
+  DriverStart start = std::move(start_);
+  start_ = {};
+  wal::Recovered& log = start.log;
+  if (!has_state_) {
+    log.first = Index{1};
+    log.last = Index{0};
+    return start;
+  }
+  log.hard_state.commit = std::min(std::max({log.hard_state.commit, machine_.applied_index(), log.snapshot.index}),
+                                   std::max(log.last, log.snapshot.index));
+  start.handed_over = log.hard_state.commit;
+  const auto conf = std::ranges::upper_bound(log.conf_entries, log.membership.index);
+  if (conf != log.conf_entries.end()) start.handed_over = std::min(start.handed_over, Index{conf->value - 1});
+  for (Index next = start.handed_over.next(); next <= log.last;) {
+    RQ_TRY(std::vector<raft::Entry> entries, log_->read(next, log.last, kReadChunkBytes));
+    RQ_ASSERT(!entries.empty());
+    next = entries.back().index.next();
+    std::ranges::move(entries, std::back_inserter(start.entries));
+  }
+  return start;
+}
+
+Result<> Replica::start() {
+  applied_.store(machine_.applied_index().value);
+  RQ_TRY(DriverStart start, driver_start());
+  start_target_.store(has_state_ ? start.log.last.value : 0);
+  const Index replay_from = machine_.applied_index().next();
+  if (has_state_ && replay_from <= start.handed_over) apply_inbox_.post(ApplyInput(ReplayRange{replay_from, start.handed_over}));
+  commit_.store(start.log.hard_state.commit.value);
+  threads_.emplace_back([this] { run_wal(); });
+  threads_.emplace_back([this] { run_fetch(); });
+  threads_.emplace_back([this] { run_apply(); });
+  RQ_CHECK(driver_->start(std::move(start)));
+  publish();
+  threads_.emplace_back([this] { run_raft(); });
+  return {};
+}
+
+void Replica::stop() {
+  if (std::exchange(stopped_, true)) return;
+  stopping_.store(true);
+  raft_inbox_.close();
+  fetch_inbox_.close();
+  if (threads_.size() == 4) threads_[3].join();      // the raft thread may wait for the wal thread: it goes first
+  wal_inbox_.close();
+  apply_inbox_.close();
+  for (std::thread& thread : threads_)
+    if (thread.joinable()) thread.join();
+}
+
+// ---- raft thread
+
+void Replica::run_raft() {
+  name_this_thread("raft");
+  std::vector<RaftInput> inputs;
+  driver_->run(clock_.now());
+  publish();
+  while (raft_inbox_.take(inputs, driver_->next_deadline())) {
+    for (RaftInput& input : inputs) handle(input);
+    driver_->run(clock_.now());
+    publish();
+  }
+  driver_->fail_all({Errc::Closed, "node is stopping"});
+}
+
+void Replica::handle(RaftInput& input) {
+  std::visit(Overloaded{
+                 [&](Proposal& proposal) { driver_->propose(std::move(proposal)); },
+                 [&](std::vector<raft::Message>& messages) { driver_->step(std::move(messages)); },
+                 [&](Persisted& done) { driver_->persisted(done.ready); },
+                 [&](Read& read) { driver_->read_index(std::move(read.done), read.deadline); },
+                 [&](Work& work) { work(*driver_); },
+                 [&](Fetched& fetched) { driver_->fetched(fetched.peer, std::move(fetched.entries)); },
+                 [&](Restored& restored) { driver_->restored(restored.index, restored.result); },
+                 [&](DiskFull& disk) { driver_->disk_full(disk.full); },
+                 [&](WalFailed& failed) { driver_->log_failed(failed.error); },
+             },
+             input);
+}
+
+void Replica::publish() {
+  const raft::RaftEngine& engine = driver_->engine();
+  commit_.store(engine.commit().value, std::memory_order_release);
+  if (leader_.load(std::memory_order_relaxed) && !serves_weak_.load(std::memory_order_relaxed) &&
+      applied_.load(std::memory_order_acquire) >= own_term_start_.load(std::memory_order_relaxed))
+    serves_weak_.store(true, std::memory_order_release);
+  if (!std::exchange(view_stale_, false) && !driver_->broken()) return;
+  View fresh;
+  const raft::Status status = driver_->status();
+  fresh = View{.role = status.role, .leader = status.leader, .term = status.term, .commit = status.commit,
+               .last_index = status.last_index, .conf_index = driver_->conf_index(), .last_term = status.last_term,
+               .own_term_committed = status.own_term_committed, .conf = driver_->conf(), .record = driver_->record(),
+               .peers = status.peers, .leader_contact = driver_->last_leader_contact(), .broken = driver_->broken()};
+  const std::lock_guard lock(mutex_);
+  view_ = std::move(fresh);
+}
+
+View Replica::view() const {
+  const std::lock_guard lock(mutex_);
+  return view_;
+}
+
+void Replica::fresh_view(std::function<void(const View&)> done) {
+  auto shared = std::make_shared<std::function<void(const View&)>>(std::move(done));
+  const bool posted = raft_inbox_.post(Work([this, shared](Driver&) {
+    view_stale_ = true;
+    publish();
+    (*shared)(view());
+  }));
+  if (!posted) (*shared)(view());
+}
+
+// ---- inputs
+
+void Replica::propose(Proposal&& proposal) {
+  RaftInput input(std::move(proposal));
+  if (raft_inbox_.post(std::move(input))) return;
+  auto& refused = std::get<Proposal>(input);
+  if (refused.waiter) refused.waiter->failed({Errc::NotOpen, {}});
+}
+
+void Replica::read_index(ReadDone done, SteadyTime deadline) {
+  RaftInput input(Read{std::move(done), deadline});
+  if (!raft_inbox_.post(std::move(input))) std::get<Read>(input).done(fail(Errc::NotOpen));
+}
+
+void Replica::wait_applied(Index index, SteadyTime deadline, ReadDone done) {
+  if (applied() >= index) return done(index);
+  ApplyInput input(AppliedWait{index, deadline, std::move(done)});
+  if (!apply_inbox_.post(std::move(input))) std::get<AppliedWait>(input).done(fail(Errc::NotOpen));
+}
+
+void Replica::step(std::vector<raft::Message>&& messages) { raft_inbox_.post(RaftInput(std::move(messages))); }
+void Replica::peer_dead(RaftId peer) { raft_inbox_.post(Work([peer](Driver& driver) { driver.peer_dead(peer); })); }
+void Replica::unreachable(RaftId peer) { raft_inbox_.post(Work([peer](Driver& driver) { driver.unreachable(peer); })); }
+void Replica::on_apply_thread(std::function<void()> work) { apply_inbox_.post(ApplyInput(std::move(work))); }
+
+void Replica::join(Member joiner, SteadyTime deadline, ConfDone done) {
+  auto shared = std::make_shared<ConfDone>(std::move(done));
+  const bool posted = raft_inbox_.post(
+      Work([joiner = std::move(joiner), deadline, shared](Driver& driver) { driver.join(joiner, deadline, std::move(*shared)); }));
+  if (!posted) (*shared)(fail(Errc::NotOpen));
+}
+
+void Replica::remove(std::string node_id, SteadyTime deadline, ConfDone done) {
+  auto shared = std::make_shared<ConfDone>(std::move(done));
+  const bool posted = raft_inbox_.post(
+      Work([id = std::move(node_id), deadline, shared](Driver& driver) { driver.remove(id, deadline, std::move(*shared)); }));
+  if (!posted) (*shared)(fail(Errc::NotOpen));
+}
+
+void Replica::transfer(RaftId to, SteadyTime deadline, ConfDone done) {
+  auto shared = std::make_shared<ConfDone>(std::move(done));
+  const bool posted =
+      raft_inbox_.post(Work([to, deadline, shared](Driver& driver) { driver.transfer(to, deadline, std::move(*shared)); }));
+  if (!posted) (*shared)(fail(Errc::NotOpen));
+}
+
+// ---- wal thread
+
+void Replica::run_wal() {
+  name_this_thread("wal");
+  std::vector<WalInput> inputs;
+  while (wal_inbox_.take(inputs)) {
+    if (!write_out(inputs)) break;
+  }
+  // Broken or closed: whoever still waits is told.
+  while (wal_inbox_.take(inputs))
+    for (WalInput& input : inputs)
+      if (input.done) input.done(fail(Errc::Io, "log stopped"));
+}
+
+Result<> Replica::append(PersistItem& item) {
+  return log_->append({.snapshot = item.snapshot, .entries = item.entries, .hard_state = item.hard_state,
+                       .membership = item.membership});
+}
+
+// False: the log is broken for good (failed sync, I/O error): never retried, the process stays up and says so.
+bool Replica::write_out(std::vector<WalInput>& inputs) {
+  bool sync = false;
+  bool full = false;
+  Result<> result;
+  for (WalInput& input : inputs) {
+    result = append(input.item);
+    while (!result && result.error().code == Errc::NoSpace && !stopping_.load()) {
+      if (!std::exchange(full, true)) {
+        log::error("store", "disk full, writes are refused until there is space: " + result.error().detail);
+        raft_inbox_.post(RaftInput(DiskFull{true}));
+      }
+      std::this_thread::sleep_for(kRetryPause);
+      result = append(input.item);
+    }
+    if (!result) break;
+    sync |= input.item.must_sync;
+  }
+  if (full && result) {
+    log::info("store", "disk has space again, writes are taken");
+    raft_inbox_.post(RaftInput(DiskFull{false}));
+  }
+  if (result && sync) result = log_->sync();
+  std::uint64_t ready = 0;
+  for (WalInput& input : inputs) {
+    ready = std::max(ready, input.item.ready_number);
+    if (input.done) input.done(result);
+  }
+  if (!result) {
+    log::error("store", "raft log stopped, restart the node: " + result.error().text());
+    raft_inbox_.post(RaftInput(WalFailed{result.error()}));
+    return false;
+  }
+  if (ready != 0) raft_inbox_.post(RaftInput(Persisted{ready}));
+  return true;
+}
+
+// ---- fetch thread
+
+void Replica::run_fetch() {
+  name_this_thread("fetch");
+  std::vector<raft::FetchRequest> requests;
+  while (fetch_inbox_.take(requests))
+    for (const raft::FetchRequest& request : requests) {
+      Result<std::vector<raft::Entry>> entries = log_->read(request.first, request.last, kReadChunkBytes);
+      if (!entries) log::warn("store", "could not read old log entries for a peer: " + entries.error().text());
+      raft_inbox_.post(RaftInput(Fetched{request.peer, entries ? *std::move(entries) : std::vector<raft::Entry>{}}));
+    }
+}
+
+// ---- apply thread
+
+void Replica::run_apply() {
+  name_this_thread("apply");
+  std::vector<ApplyInput> inputs;
+  while (true) {
+    const bool open = applied_waits_.empty() ? apply_inbox_.take(inputs)
+                                             : apply_inbox_.take(inputs, clock_.now() + std::chrono::milliseconds(50));
+    if (!open) break;
+    for (ApplyInput& input : inputs) {
+      if (stopping_.load(std::memory_order_relaxed)) break;
+      std::visit(Overloaded{
+                     [&](ApplyItem& item) { apply_item(item); },
+                     [&](ReplayRange& range) { apply_range(range); },
+                     [&](AppliedWait& wait) { applied_waits_.push_back(std::move(wait)); },
+                     [&](raft::SnapshotDescriptor& descriptor) {
+                       const Result<> result = machine_.restore(descriptor, [] { return Result<std::string>(std::string()); });
+                       if (result) set_applied(descriptor.index, descriptor.term);
+                       raft_inbox_.post(RaftInput(Restored{descriptor.index, result}));
+                     },
+                     [&](std::function<void()>& work) { work(); },
+                 },
+                 input);
+      if (!applied_waits_.empty()) release_waits(false);
+    }
+    if (stopping_.load(std::memory_order_relaxed)) {
+      for (ApplyInput& input : inputs) {
+        if (auto* item = std::get_if<ApplyItem>(&input))
+          for (const auto& waiter : item->waiters)
+            if (waiter) waiter->failed({Errc::LeadershipLost, {}});
+        if (auto* wait = std::get_if<AppliedWait>(&input))
+          if (wait->done) wait->done(fail(Errc::NotOpen));
+      }
+      continue;
+    }
+    if (apply_inbox_.size() == 0) machine_.idle();
+  }
+  release_waits(true);
+}
+
+void Replica::apply_item(ApplyItem& item) {
+  const std::size_t bytes = item.entry.payload ? item.entry.payload->size() : 0;
+  apply_pending_.fetch_sub(1, std::memory_order_relaxed);
+  if (item.entry.index <= applied()) {            // replayed by the state machine before: nothing is applied twice
+    RQ_ASSERT(item.waiters.empty());
+  } else if (item.entry.payload == nullptr) {
+    apply_range({item.entry.index, item.entry.index});
+  } else {
+    apply_entry(item.entry, item.waiters);
+    item.waiters.clear();
+  }
+  if (item.entry.payload) apply_bytes_.fetch_sub(bytes, std::memory_order_relaxed);
+}
+
+void Replica::apply_range(ReplayRange range) {
+  for (Index next = std::max(range.first, applied().next()); next <= range.last && !stopping_.load();) {
+    Result<std::vector<raft::Entry>> entries = log_->read(next, range.last, kReadChunkBytes);
+    if (!entries) {
+      log::error("store", "could not read the log to apply it: " + entries.error().text());
+      std::this_thread::sleep_for(kRetryPause);
+      continue;
+    }
+    for (const raft::Entry& entry : *entries) {
+      apply_entry(entry, {});
+      if (stopping_.load(std::memory_order_relaxed)) return;
+    }
+    next = entries->back().index.next();
+    release_waits(false);
+  }
+}
+
+// Applies, and on failure (disk full, I/O, poison) tries again until it works or the node stops: an entry is never
+// passed over, and what a failed try did is undone by the state machine.
+void Replica::apply_entry(const raft::Entry& entry, std::span<const std::shared_ptr<raft::Waiter>> waiters) {
+  bool stalled = false;
+  while (!stopping_.load(std::memory_order_relaxed)) {
+    const Result<> result = try_apply(entry, waiters);
+    if (result) {
+      if (stalled) {
+        log::info("store", "apply goes on, index=" + std::to_string(entry.index.value));
+        raft_inbox_.post(Work([](Driver& driver) { driver.apply_stalled(false); }));
+        const std::lock_guard lock(mutex_);
+        apply_error_.reset();
+      }
+      return set_applied(entry.index, entry.term);
+    }
+    if (!std::exchange(stalled, true)) {
+      log::error("store", "apply stopped, index=" + std::to_string(entry.index.value) + ": " + result.error().text());
+      raft_inbox_.post(Work([](Driver& driver) { driver.apply_stalled(true); }));
+      const std::lock_guard lock(mutex_);
+      apply_error_ = result.error();
+    }
+    // The fate of these requests is known to the log, not to their clients: they are told what stopped us.
+    for (const auto& waiter : waiters)
+      if (waiter) waiter->failed(result.error());
+    waiters = {};
+    release_waits(false);
+    for (int i = 0; i < 10 && !stopping_.load(); ++i) std::this_thread::sleep_for(kRetryPause / 10);
+  }
+  for (const auto& waiter : waiters)
+    if (waiter) waiter->failed({Errc::LeadershipLost, {}});
+}
+
+Result<> Replica::try_apply(const raft::Entry& entry, std::span<const std::shared_ptr<raft::Waiter>> waiters) {
+  if (entry.type == raft::EntryType::ConfChange || entry.payload->empty()) return machine_.skip(entry.index, entry.term);
+  RQ_TRY(const GroupView view, read_group(*entry.payload));
+  RQ_ASSERT(waiters.empty() || waiters.size() == view.proposals.size());
+  return machine_.apply({.index = entry.index, .term = entry.term, .wall_ms = view.wall_ms, .seed = view.seed,
+                         .proposals = view.proposals, .waiters = waiters});
+}
+
+void Replica::set_applied(Index index, Term term) {
+  RQ_ASSERT(index.value >= applied_.load(std::memory_order_relaxed));
+  applied_term_.store(term.value, std::memory_order_relaxed);
+  applied_.store(index.value, std::memory_order_release);
+  if (leader_.load(std::memory_order_acquire) && !serves_weak_.load(std::memory_order_relaxed))
+    raft_inbox_.post(Work([](Driver&) {}));      // publish() looks whether weak reads may be served now
+}
+
+void Replica::release_waits(bool all) {
+  if (applied_waits_.empty()) return;
+  const SteadyTime now = clock_.now();
+  std::vector<AppliedWait> due;
+  std::erase_if(applied_waits_, [&](AppliedWait& wait) {
+    const bool over = all || wait.index <= applied() || now >= wait.deadline;
+    if (over) due.push_back(std::move(wait));
+    return over;
+  });
+  for (AppliedWait& wait : due) {
+    if (wait.index <= applied()) wait.done(wait.index);
+    else if (all) wait.done(fail(Errc::NotOpen));
+    else wait.done(fail(Errc::Timeout, "timeout"));
+  }
+}
+
+std::optional<Error> Replica::apply_error() const {
+  const std::lock_guard lock(mutex_);
+  return apply_error_;
+}
+
+}  // namespace rq::replica

@@ -1,0 +1,174 @@
+// Replica: one member of a Raft group at work: the threads around a Driver.
+//
+//   raft   owns the Driver (engine, batcher, membership)          never touches disk or state machine
+//   wal    owns the log: appends and syncs whatever waits, one sync for all
+//   fetch  reads old entries from the log for peers that lag
+//   apply  owns the state machine: applies committed entries in order
+//
+// It knows nothing of SQL: the state machine does. examples/kv runs on it too.
+//
+// Threads: every public function may be called from any thread unless it says otherwise. Completions are called on the
+// raft or the apply thread and must not block. stop() ends all threads; waiters and callbacks that are still open are
+// failed with Errc::Closed; may be called twice.
+// Crash behaviour: open() finds what was synced; the state machine says how far it is, the rest is replayed from the log.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/mailbox.h"
+#include "base/metrics.h"
+#include "base/result.h"
+#include "io/disk.h"
+#include "raft/engine.h"
+#include "raft/state_machine.h"
+#include "replica/driver.h"
+#include "wal/log.h"
+
+namespace rq::replica {
+
+struct Options {
+  std::string log_dir;
+  RaftId self;
+  Timing timing;
+  Limits limits;
+  std::size_t apply_queue_bytes = 32u << 20;   // beyond it queued entries are read again from the log
+};
+
+// What others may know at a glance; a consistent copy.
+struct View {
+  raft::Role role = raft::Role::Follower;
+  RaftId leader;
+  Term term;
+  Index commit, last_index, conf_index;
+  Term last_term;
+  bool own_term_committed = false;
+  raft::ConfState conf;
+  MembershipRecord record;
+  std::vector<raft::PeerStatus> peers;
+  std::optional<SteadyTime> leader_contact;
+  std::optional<Error> broken;                 // the engine or the log stopped: restart needed
+};
+
+class Replica {
+ public:
+  class Events {                               // to the owner; on the raft thread, must not block
+   public:
+    virtual ~Events() = default;
+    virtual void send(std::vector<raft::Message>&& messages) = 0;
+    virtual void membership_changed(const MembershipRecord& record, const raft::ConfState& conf) = 0;
+    virtual void role_changed(const raft::Status& status) = 0;
+  };
+
+  // Opens the log. The state machine is already open and says its applied index.
+  // Errc::Corrupt (log damaged, or the state machine is ahead of the log), Io, NoSpace.
+  static Result<std::unique_ptr<Replica>> open(const Options& options, io::Disk& disk, Clock& clock, Rng& rng,
+                                               raft::StateMachine& machine, Events& events);
+  ~Replica();
+
+  bool has_state() const { return has_state_; }               // at open, or since bootstrap
+  const MembershipRecord& stored_record() const { return start_.record; }   // before start()
+  const raft::ConfState& stored_conf() const { return start_.log.membership.conf_state; }
+
+  Result<> bootstrap(MembershipRecord record, raft::ConfState conf);   // before start(), on an empty log
+  Result<> start();
+  void stop();
+
+  void propose(Proposal&& proposal);
+  void read_index(ReadDone done, SteadyTime deadline);         // done when this node may serve the read
+  void wait_applied(Index index, SteadyTime deadline, ReadDone done);
+  void step(std::vector<raft::Message>&& messages);
+  void peer_dead(RaftId peer);
+  void unreachable(RaftId peer);
+  void join(Member joiner, SteadyTime deadline, ConfDone done);
+  void remove(std::string node_id, SteadyTime deadline, ConfDone done);
+  void transfer(RaftId to, SteadyTime deadline, ConfDone done);
+  void on_apply_thread(std::function<void()> work);            // between two entries
+
+  bool is_leader() const { return leader_.load(std::memory_order_acquire); }
+  // Leader, its own term's first entry applied here, in contact with a majority: may serve weak reads.
+  bool may_serve_weak() const { return serves_weak_.load(std::memory_order_acquire); }
+  RaftId leader() const { return RaftId{leader_id_.load(std::memory_order_acquire)}; }
+  Index applied() const { return Index{applied_.load(std::memory_order_acquire)}; }
+  Term applied_term() const { return Term{applied_term_.load(std::memory_order_relaxed)}; }
+  Index commit() const { return Index{commit_.load(std::memory_order_acquire)}; }
+  // The log that was here at start is applied.
+  bool caught_up_with_start() const { return applied_.load(std::memory_order_acquire) >= start_target_.load(std::memory_order_acquire); }
+  std::optional<Error> apply_error() const;                    // apply is stopped by this
+  std::size_t apply_pending() const { return apply_pending_.load(std::memory_order_relaxed); }
+  View view() const;                                           // as of the raft thread's last step
+  void fresh_view(std::function<void(const View&)> done);      // asks the raft thread
+  std::uint64_t log_bytes() const { return log_->disk_bytes(); }
+  Index log_first() const { return log_->first(); }
+
+ private:
+  struct Persisted { std::uint64_t ready = 0; };
+  struct WalFailed { Error error; };
+  struct DiskFull { bool full = false; };
+  struct Read { ReadDone done; SteadyTime deadline; };
+  struct Restored { Index index; Result<> result; };
+  struct Fetched { RaftId peer; std::vector<raft::Entry> entries; };
+  using Work = std::function<void(Driver&)>;
+  using RaftInput = std::variant<Proposal, std::vector<raft::Message>, Persisted, Read, Work, Fetched, Restored, DiskFull, WalFailed>;
+
+  struct WalInput { PersistItem item; std::function<void(Result<>)> done; };
+
+  struct ReplayRange { Index first, last; };
+  struct AppliedWait { Index index; SteadyTime deadline; ReadDone done; };
+  using ApplyInput = std::variant<ApplyItem, ReplayRange, AppliedWait, raft::SnapshotDescriptor, std::function<void()>>;
+
+  class Shell;   // Outputs of the driver
+
+  Replica(const Options& options, Clock& clock, Rng& rng, raft::StateMachine& machine, Events& events);
+  Result<DriverStart> driver_start();
+  void run_raft();
+  void run_wal();
+  void run_fetch();
+  void run_apply();
+  void handle(RaftInput& input);
+  void publish();
+  bool write_out(std::vector<WalInput>& inputs);
+  Result<> append(PersistItem& item);
+  void apply_item(ApplyItem& item);
+  void apply_range(ReplayRange range);
+  void apply_entry(const raft::Entry& entry, std::span<const std::shared_ptr<raft::Waiter>> waiters);
+  Result<> try_apply(const raft::Entry& entry, std::span<const std::shared_ptr<raft::Waiter>> waiters);
+  void set_applied(Index index, Term term);
+  void release_waits(bool all);
+
+  const Options options_;
+  Clock& clock_;
+  raft::StateMachine& machine_;
+  Events& events_;
+  std::unique_ptr<wal::Log> log_;
+  DriverStart start_;
+  bool has_state_ = false;
+  std::unique_ptr<Shell> shell_;
+  std::unique_ptr<Driver> driver_;               // raft thread
+
+  Mailbox<RaftInput> raft_inbox_;
+  Mailbox<WalInput> wal_inbox_;
+  Mailbox<raft::FetchRequest> fetch_inbox_;
+  Mailbox<ApplyInput> apply_inbox_;
+  std::vector<AppliedWait> applied_waits_;       // apply thread
+  std::atomic<std::size_t> apply_bytes_{0}, apply_pending_{0};
+  std::atomic<bool> stopping_{false}, leader_{false}, serves_weak_{false};
+  std::atomic<std::uint64_t> leader_id_{0}, applied_{0}, applied_term_{0}, commit_{0}, start_target_{0};
+  std::atomic<std::uint64_t> own_term_start_{UINT64_MAX};   // leader: applied must reach it before weak reads
+  mutable std::mutex mutex_;                     // guards view_ and apply_error_
+  View view_;
+  std::optional<Error> apply_error_;
+  bool view_stale_ = true;                       // raft thread
+  std::vector<std::thread> threads_;
+  bool stopped_ = false;
+};
+
+}  // namespace rq::replica
