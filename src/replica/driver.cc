@@ -30,9 +30,9 @@ std::uint64_t context_number(std::string_view bytes) {
 
 }  // namespace
 
-Driver::Driver(std::unique_ptr<raft::RaftEngine> engine, RaftId self, const Timing& timing, const Limits& limits,
+Driver::Driver(MakeEngine make_engine, RaftId self, const Timing& timing, const Limits& limits,
                Clock& clock, Rng& rng, Outputs& outputs)
-    : engine_(std::move(engine)), self_(self), timing_(timing), limits_(limits), clock_(clock), rng_(rng),
+    : make_engine_(std::move(make_engine)), engine_(make_engine_()), self_(self), timing_(timing), limits_(limits), clock_(clock), rng_(rng),
       outputs_(outputs), now_(clock.now()), next_tick_(now_ + timing.tick) {}
 
 Result<> Driver::start(DriverStart start) {
@@ -53,6 +53,7 @@ Result<> Driver::start(DriverStart start) {
       .entries = std::move(start.entries),
   };
   RQ_CHECK(engine_->start(std::move(state)));
+  started_ = true;
   outputs_.membership(record_, conf_, conf_index_);
   // A lone voter has nobody to wait for.
   if (conf_.voters.size() == 1 && conf_.is_voter(self_) && !conf_.joint()) RQ_CHECK(engine_->campaign());
@@ -63,11 +64,23 @@ Result<> Driver::bootstrap(MembershipRecord record, raft::ConfState conf) {
   if (bootstrapped_) return fail(Errc::AlreadyExists, "bootstrap only works on new clusters");
   record.base_conf = conf;
   record.base_members = record.members;
-  PersistItem item{.hard_state = raft::HardState{.term = Term{1}, .commit = Index{1}},
-                   .snapshot = wal::SnapshotMark{Index{1}, Term{1}},
-                   .membership = wal::Membership{Index{1}, conf, encode(record)},
-                   .must_sync = true};
-  return outputs_.persist_now(std::move(item));
+  // While it waited this node may have voted for another founder: a vote for itself in that term can't harm.
+  raft::HardState hard_state{.term = Term{1}, .commit = Index{1}};
+  if (started_ && engine_->term() > hard_state.term) hard_state = {engine_->term(), self_, Index{1}};
+  const wal::Membership membership{Index{1}, conf, encode(record)};
+  RQ_CHECK(outputs_.persist_now({.hard_state = hard_state, .snapshot = wal::SnapshotMark{Index{1}, Term{1}},
+                                 .membership = membership, .must_sync = true}));
+  if (!started_) return {};
+  engine_ = make_engine_();
+  last_ready_ = persisted_ready_ = unpersisted_ready_ = 0;
+  DriverStart fresh{.self = self_, .handed_over = Index{1}, .record = std::move(record)};
+  fresh.log.hard_state = hard_state;
+  fresh.log.membership = membership;
+  fresh.log.snapshot = {Index{1}, Term{1}};
+  fresh.log.first = Index{2};
+  fresh.log.last = Index{1};
+  fresh.log.last_term = Term{1};
+  return start(std::move(fresh));
 }
 
 // ---- proposals

@@ -93,11 +93,13 @@ struct DriverStart {
 
 class Driver {
  public:
-  Driver(std::unique_ptr<raft::RaftEngine> engine, RaftId self, const Timing& timing, const Limits& limits, Clock& clock,
+  using MakeEngine = std::function<std::unique_ptr<raft::RaftEngine>()>;
+  Driver(MakeEngine make_engine, RaftId self, const Timing& timing, const Limits& limits, Clock& clock,
          Rng& rng, Outputs& outputs);
 
   Result<> start(DriverStart start);
-  // A new cluster whose first members are `record.members`; writes the index-1 snapshot. Before any entry. Durable on return.
+  // A new cluster whose first members are `record.members`: writes the index-1 snapshot, durable on return. Before start(),
+  // or later while this node still belongs to no cluster (then it goes on with a fresh engine).
   Result<> bootstrap(MembershipRecord record, raft::ConfState conf);
 
   void propose(Proposal&& proposal);          // the waiter hears of everything that goes wrong
@@ -174,6 +176,7 @@ class Driver {
   void check(const Result<>& result);         // an engine error poisons the driver
   bool leads() const { return engine_->role() == raft::Role::Leader; }
 
+  const MakeEngine make_engine_;
   std::unique_ptr<raft::RaftEngine> engine_;
   const RaftId self_;
   const Timing timing_;
@@ -187,6 +190,7 @@ class Driver {
   Index conf_index_;
   Index log_first_;
   bool bootstrapped_ = false;
+  bool started_ = false;
 
   std::deque<Proposal> waiting_;
   std::deque<Uncommitted> uncommitted_;

@@ -107,7 +107,8 @@ Replica::Replica(const Options& options, Clock& clock, Rng& rng, raft::StateMach
                                .election_ticks = options.timing.election_ticks,
                                .heartbeat_ticks = options.timing.heartbeat_ticks,
                                .seed = rng.next()};
-  driver_ = std::make_unique<Driver>(raft::make_raft_engine(engine_options), options.self, options.timing, options.limits,
+  const auto make_engine = [engine_options] { return raft::make_raft_engine(engine_options); };
+  driver_ = std::make_unique<Driver>(make_engine, options.self, options.timing, options.limits,
                                      clock, rng, *shell_);
 }
 
@@ -131,6 +132,16 @@ Result<std::unique_ptr<Replica>> Replica::open(const Options& options, io::Disk&
 }
 
 Result<> Replica::bootstrap(MembershipRecord record, raft::ConfState conf) {
+  if (!threads_.empty()) {
+    std::promise<Result<>> promise;
+    auto future = promise.get_future();
+    const bool posted = raft_inbox_.post(
+        Work([&](Driver& driver) { promise.set_value(driver.bootstrap(std::move(record), std::move(conf))); }));
+    if (!posted) return fail(Errc::NotOpen);
+    RQ_CHECK(future.get());
+    has_state_ = true;
+    return {};
+  }
   RQ_CHECK(driver_->bootstrap(record, conf));
   start_.record = std::move(record);
   start_.record.base_conf = conf;

@@ -78,7 +78,8 @@ class Replica {
   const MembershipRecord& stored_record() const { return start_.record; }   // before start()
   const raft::ConfState& stored_conf() const { return start_.log.membership.conf_state; }
 
-  Result<> bootstrap(MembershipRecord record, raft::ConfState conf);   // before start(), on an empty log
+  // Founds a cluster; before start(), or later while this node belongs to none. Waits for the disk.
+  Result<> bootstrap(MembershipRecord record, raft::ConfState conf);
   Result<> start();
   void stop();
 
@@ -150,7 +151,7 @@ class Replica {
   Events& events_;
   std::unique_ptr<wal::Log> log_;
   DriverStart start_;
-  bool has_state_ = false;
+  std::atomic<bool> has_state_{false};
   std::unique_ptr<Shell> shell_;
   std::unique_ptr<Driver> driver_;               // raft thread
 

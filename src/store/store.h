@@ -1,0 +1,108 @@
+// Store: the SQL database of this node and how requests may use it here: consistency levels, the way of a write into
+// the log, local reads. It never talks to other nodes: a request that this node may not serve ends with Errc::NotLeader
+// or Errc::LeaderNotFound (nothing happened; the caller forwards), and Errc::LeadershipLost means: fate unknown.
+//
+// Owns, in this order of construction: executor (apply thread), read pool (read-N threads), replica (raft, wal, fetch
+// and apply threads). Threads: every public function from any thread.
+// Crash behaviour: executor.h and wal/log.h.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/metrics.h"
+#include "base/result.h"
+#include "command/outcome.h"
+#include "executor/executor.h"
+#include "io/disk.h"
+#include "replica/replica.h"
+#include "sql/read_pool.h"
+#include "sql/reader.h"
+
+namespace rq::store {
+
+// One SQL request under way on this node. The owner derives from it; the store keeps it alive until finished().
+class SqlJob : public executor::SqlWaiter, public std::enable_shared_from_this<SqlJob> {
+ public:
+  // Exactly once, from any thread, must not block. An outcome may hold a top-level error.
+  virtual void finished(Result<command::Outcome>&& result) = 0;
+  virtual bool canceled() const { return false; }
+  // Runs `work` on the net thread of the request, where its inline reader is. Default: none, reads go to the pool.
+  virtual bool on_net_thread(std::function<void()> work) { return (void)work, false; }
+
+  pb::Request request;                       // unchanged until finished()
+  std::chrono::nanoseconds freshness{0};
+  bool freshness_strict = false;
+  std::chrono::nanoseconds linearizable_timeout = std::chrono::seconds(10);
+  int net_thread = -1;                       // on whose inline reader short reads may run; -1: none
+  SteadyTime begun;
+
+  void applied(command::Outcome&& outcome) final;
+  void failed(const Error& error) final { finished(fail(error)); }
+};
+
+struct Options {
+  std::string data_dir;                      // absolute, exists, locked by the caller
+  RaftId self;
+  replica::Timing timing;
+  replica::Limits limits;
+  bool foreign_keys = false;
+  int read_connections_max = 256;            // <= 0: no limit
+  unsigned net_threads = 1;
+};
+
+class Store {
+ public:
+  // Errors: those of Executor::open and Replica::open.
+  static Result<std::unique_ptr<Store>> open(const Options& options, io::Disk& disk, Clock& clock, Rng& rng,
+                                             Metrics& metrics, replica::Replica::Events& events);
+  ~Store();
+  Result<> start();                          // threads; after replica().bootstrap() where a cluster is founded
+  void stop();                               // interrupts what runs; open jobs are failed; may be called twice
+
+  // Runs the job by its kind and level, or ends it with NotLeader/LeaderNotFound.
+  void run(const std::shared_ptr<SqlJob>& job);
+
+  replica::Replica& replica() { return *replica_; }
+  const replica::Replica& replica() const { return *replica_; }
+  const executor::Executor& executor() const { return *executor_; }
+  sql::ReadPool& read_pool() { return *read_pool_; }
+  bool ready() const;                        // own log applied, apply healthy
+  const std::string& data_dir() const { return options_.data_dir; }
+  // When the newest entry applied here was sealed by its leader; nullopt: none since start.
+  std::optional<WallTime> last_appended() const;
+  std::optional<WallTime> last_applied_at() const;
+
+ private:
+  class Machine;                             // notes times around the executor
+  Store(const Options& options, Clock& clock, Metrics& metrics);
+  void write(const std::shared_ptr<SqlJob>& job, bool read_only);
+  void decide_timeout_then_write(const std::shared_ptr<SqlJob>& job);
+  void read(const std::shared_ptr<SqlJob>& job);
+  void read_weak(const std::shared_ptr<SqlJob>& job);
+  void read_linearizable(const std::shared_ptr<SqlJob>& job);
+  void read_local(const std::shared_ptr<SqlJob>& job);
+  void read_in_pool(const std::shared_ptr<SqlJob>& job);
+  bool is_stale(const SqlJob& job) const;
+  void strong_reads(Index index, std::span<executor::StrongRead> reads);
+  Error no_leader_here() const;
+
+  const Options options_;
+  Clock& clock_;
+  std::unique_ptr<executor::Executor> executor_;
+  std::unique_ptr<Machine> machine_;
+  std::unique_ptr<sql::ReadPool> read_pool_;
+  std::vector<std::unique_ptr<sql::Reader>> net_readers_;   // one for each net thread, used by it alone
+  std::unique_ptr<replica::Replica> replica_;
+  std::atomic<std::int64_t> appended_ms_{0};
+  std::atomic<std::int64_t> applied_at_ns_{0};
+};
+
+}  // namespace rq::store
