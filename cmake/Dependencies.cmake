@@ -67,18 +67,15 @@ endif()
 if(NOT EXISTS ${sqlite_dir}/sqlite3.c)
   message(FATAL_ERROR "no sqlite3.c in '${sqlite_dir}'")
 endif()
-# Two random draws that are stored must be equal on all nodes: see cmake/sqlite/draws.h.
+# cmake/sqlite/engine.c includes sqlite3.c and redirects two of its calls.
 foreach(site v cnt)
   file(STRINGS ${sqlite_dir}/sqlite3.c calls REGEX "sqlite3_randomness\\(sizeof\\(${site}\\), &${site}\\);")
   list(LENGTH calls count)
   if(NOT count EQUAL 1)
-    message(FATAL_ERROR "cmake/sqlite/draws.h doesn't fit this sqlite3.c: ${count} draws of '${site}'")
+    message(FATAL_ERROR "cmake/sqlite/engine.c doesn't fit this sqlite3.c: ${count} draws of '${site}'")
   endif()
 endforeach()
-add_library(sqlite3 STATIC ${sqlite_dir}/sqlite3.c ${CMAKE_SOURCE_DIR}/cmake/sqlite/draws.c)
-set_source_files_properties(${sqlite_dir}/sqlite3.c PROPERTIES
-  COMPILE_OPTIONS "-DRQ_SQLITE_AMALGAMATION;-include;${CMAKE_SOURCE_DIR}/cmake/sqlite/draws.h"
-  OBJECT_DEPENDS ${CMAKE_SOURCE_DIR}/cmake/sqlite/draws.h)
+add_library(sqlite3 STATIC ${CMAKE_SOURCE_DIR}/cmake/sqlite/engine.c)
 target_include_directories(sqlite3 SYSTEM PUBLIC ${sqlite_dir} ${CMAKE_SOURCE_DIR}/cmake/sqlite)
 # The options of spec http-api section 10, and what our snapshots and proofs need (SNAPSHOT, DBPAGE).
 target_compile_definitions(sqlite3 PRIVATE

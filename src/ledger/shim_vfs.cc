@@ -1,0 +1,446 @@
+// Invariants
+//   1. No byte of a commit frame header is given to the base VFS before the ledger line of that frame was.
+//   2. When SQLite's walFrames() returns from a commit, all frames of it were given to the base VFS.
+//   3. What is gathered is one contiguous run of whole frames at the end of the WAL, or empty.
+#include "ledger/shim_vfs.h"
+
+#include <atomic>
+#include <cstring>
+#include <new>
+
+#include "base/assert.h"
+#include "ledger/sqlite_wal.h"
+
+namespace rq::ledger {
+namespace {
+
+constexpr std::size_t kGatheredBytesMax = 256u << 10;
+constexpr std::int64_t kJulianEpochMs = 210866760000000;  // 1970-01-01 in SQLite's Julian milliseconds
+constexpr int kWriteLock = 0;        // slots of the WAL's shm locks (fileformat2/walformat)
+constexpr int kCheckpointLock = 1;
+
+class Shim;
+
+enum class Role { Other, Database, Wal };
+
+// What SQLite allocates for a file: ours, and behind it the base VFS's.
+struct ShimFile {
+  sqlite3_file head;
+  Shim* shim;
+  Role role;
+  bool holds[2];     // inside share of the write and checkpoint locks (Role::Database)
+  sqlite3_file* base;
+};
+
+ShimFile* of(sqlite3_file* file) { return reinterpret_cast<ShimFile*>(file); }
+
+class Shim final : public ShimVfs {
+ public:
+  Shim(sqlite3_vfs* base, Ledger* ledger) : base_(base), ledger_(ledger) {}
+  ~Shim() override { sqlite3_vfs_unregister(&vfs_); }
+  Result<> install();
+
+  const char* name() const override { return name_.c_str(); }
+  void set_time(std::int64_t unix_ms) override { julian_ms_ = unix_ms + kJulianEpochMs; }
+  void arm(const Position& position) override {
+    armed_ = true;
+    wrote_commit_ = false;
+    next_position_ = position;
+    append_at_ = 0;
+  }
+  bool disarm() override {
+    armed_ = false;
+    gathered_.clear();
+    return wrote_commit_;
+  }
+  std::optional<Error> take_error() override { return std::exchange(error_, std::nullopt); }
+  Result<> hold_locks() override;
+  Result<> sync_wal() override;
+  std::uint64_t wal_bytes() const override { return wal_end_; }
+
+  int open(sqlite3_filename name, sqlite3_file* file, int flags, int* out_flags);
+  void closed(ShimFile* file);
+  int wal_write(ShimFile* file, const char* bytes, int size, sqlite3_int64 at);
+  int wal_sync(ShimFile* file, int flags);
+  int flush(ShimFile* file);
+  int shm_lock(ShimFile* file, int first, int count, int flags);
+  int shm_unmap(ShimFile* file, int remove);
+  int note(int rc, const char* call);
+  int note(const Error& error);
+  std::int64_t julian_ms() const { return julian_ms_; }
+  sqlite3_vfs* base() const { return base_; }
+
+ private:
+  int header_write(ShimFile* file, std::string_view bytes);
+  int frame_header_write(ShimFile* file, std::string_view bytes, std::uint64_t at);
+  int page_write(ShimFile* file, std::string_view bytes, std::uint64_t at);
+  int write_line(const FrameHeader& header, std::uint32_t number);
+  int write_through(ShimFile* file, std::string_view bytes, std::uint64_t at);
+
+  sqlite3_vfs vfs_{};
+  sqlite3_vfs* const base_;
+  Ledger* const ledger_;
+  std::string name_;
+  std::int64_t julian_ms_ = kJulianEpochMs;
+  std::optional<Error> error_;
+  bool sync_failed_ = false;
+
+  bool armed_ = false;
+  bool wrote_commit_ = false;
+  Position next_position_;
+
+  ShimFile* database_ = nullptr;    // of the first connection: the writer
+  ShimFile* wal_ = nullptr;
+  bool locks_held_ = false;
+  bool inside_locked_[2] = {false, false};
+
+  std::uint32_t page_bytes_ = 0;
+  std::string gathered_;
+  std::uint64_t gathered_at_ = 0;
+  std::uint64_t append_at_ = 0;     // frames below it were already written in this transaction
+  std::optional<FrameHeader> commit_header_;   // gathered, its page is to come
+  std::uint64_t wal_end_ = 0;
+};
+
+// --- methods of files: C functions that SQLite calls
+
+int file_close(sqlite3_file* file) {
+  ShimFile* self = of(file);
+  self->shim->closed(self);
+  const int rc = self->base->pMethods->xClose(self->base);
+  return rc;
+}
+int file_read(sqlite3_file* file, void* out, int size, sqlite3_int64 at) {
+  ShimFile* self = of(file);
+  if (self->role == Role::Wal) {
+    if (const int rc = self->shim->flush(self); rc != SQLITE_OK) return rc;
+  }
+  const int rc = self->base->pMethods->xRead(self->base, out, size, at);
+  return rc == SQLITE_IOERR_SHORT_READ ? rc : self->shim->note(rc, "read");
+}
+int file_write(sqlite3_file* file, const void* bytes, int size, sqlite3_int64 at) {
+  ShimFile* self = of(file);
+  if (self->role == Role::Wal) return self->shim->wal_write(self, static_cast<const char*>(bytes), size, at);
+  return self->shim->note(self->base->pMethods->xWrite(self->base, bytes, size, at), "write");
+}
+int file_truncate(sqlite3_file* file, sqlite3_int64 size) {
+  ShimFile* self = of(file);
+  if (self->role == Role::Wal) {
+    if (const int rc = self->shim->flush(self); rc != SQLITE_OK) return rc;
+  }
+  return self->shim->note(self->base->pMethods->xTruncate(self->base, size), "truncate");
+}
+int file_sync(sqlite3_file* file, int flags) {
+  ShimFile* self = of(file);
+  if (self->role == Role::Wal) return self->shim->wal_sync(self, flags);
+  return self->shim->note(self->base->pMethods->xSync(self->base, flags), "sync");
+}
+int file_size(sqlite3_file* file, sqlite3_int64* size) {
+  ShimFile* self = of(file);
+  if (self->role == Role::Wal) {
+    if (const int rc = self->shim->flush(self); rc != SQLITE_OK) return rc;
+  }
+  return self->shim->note(self->base->pMethods->xFileSize(self->base, size), "size");
+}
+int file_lock(sqlite3_file* file, int level) { return of(file)->base->pMethods->xLock(of(file)->base, level); }
+int file_unlock(sqlite3_file* file, int level) { return of(file)->base->pMethods->xUnlock(of(file)->base, level); }
+int file_check_reserved(sqlite3_file* file, int* reserved) {
+  return of(file)->base->pMethods->xCheckReservedLock(of(file)->base, reserved);
+}
+int file_control(sqlite3_file* file, int operation, void* argument) {
+  return of(file)->base->pMethods->xFileControl(of(file)->base, operation, argument);
+}
+int file_sector_size(sqlite3_file* file) { return of(file)->base->pMethods->xSectorSize(of(file)->base); }
+int file_characteristics(sqlite3_file* file) {
+  return of(file)->base->pMethods->xDeviceCharacteristics(of(file)->base);
+}
+int file_shm_map(sqlite3_file* file, int region, int bytes, int extend, void volatile** out) {
+  ShimFile* self = of(file);
+  const int rc = self->base->pMethods->xShmMap(self->base, region, bytes, extend, out);
+  return rc == SQLITE_READONLY || rc == SQLITE_BUSY ? rc : self->shim->note(rc, "map shared memory");
+}
+int file_shm_lock(sqlite3_file* file, int first, int count, int flags) {
+  return of(file)->shim->shm_lock(of(file), first, count, flags);
+}
+void file_shm_barrier(sqlite3_file* file) { of(file)->base->pMethods->xShmBarrier(of(file)->base); }
+int file_shm_unmap(sqlite3_file* file, int remove) { return of(file)->shim->shm_unmap(of(file), remove); }
+int file_fetch(sqlite3_file* file, sqlite3_int64 at, int size, void** out) {
+  return of(file)->base->pMethods->xFetch(of(file)->base, at, size, out);
+}
+int file_unfetch(sqlite3_file* file, sqlite3_int64 at, void* page) {
+  return of(file)->base->pMethods->xUnfetch(of(file)->base, at, page);
+}
+
+constexpr sqlite3_io_methods methods_of_version(int version) {
+  return {version,         file_close,          file_read,          file_write,         file_truncate,
+          file_sync,       file_size,           file_lock,          file_unlock,        file_check_reserved,
+          file_control,    file_sector_size,    file_characteristics, file_shm_map,     file_shm_lock,
+          file_shm_barrier, file_shm_unmap,     file_fetch,         file_unfetch};
+}
+constexpr sqlite3_io_methods kMethods[3] = {methods_of_version(1), methods_of_version(2), methods_of_version(3)};
+
+// --- methods of the VFS
+
+Shim* of(sqlite3_vfs* vfs) { return static_cast<Shim*>(vfs->pAppData); }
+
+int vfs_open(sqlite3_vfs* vfs, sqlite3_filename name, sqlite3_file* file, int flags, int* out_flags) {
+  return of(vfs)->open(name, file, flags, out_flags);
+}
+int vfs_delete(sqlite3_vfs* vfs, const char* name, int sync_dir) {
+  const int rc = of(vfs)->base()->xDelete(of(vfs)->base(), name, sync_dir);
+  return rc == SQLITE_IOERR_DELETE_NOENT ? rc : of(vfs)->note(rc, "delete");
+}
+int vfs_access(sqlite3_vfs* vfs, const char* name, int flags, int* out) {
+  return of(vfs)->base()->xAccess(of(vfs)->base(), name, flags, out);
+}
+int vfs_full_pathname(sqlite3_vfs* vfs, const char* name, int size, char* out) {
+  return of(vfs)->base()->xFullPathname(of(vfs)->base(), name, size, out);
+}
+int vfs_randomness(sqlite3_vfs* vfs, int bytes, char* out) {
+  return of(vfs)->base()->xRandomness(of(vfs)->base(), bytes, out);
+}
+int vfs_sleep(sqlite3_vfs* vfs, int microseconds) { return of(vfs)->base()->xSleep(of(vfs)->base(), microseconds); }
+int vfs_current_time_ms(sqlite3_vfs* vfs, sqlite3_int64* out) {
+  *out = of(vfs)->julian_ms();
+  return SQLITE_OK;
+}
+int vfs_current_time(sqlite3_vfs* vfs, double* out) {
+  *out = static_cast<double>(of(vfs)->julian_ms()) / 86400000.0;
+  return SQLITE_OK;
+}
+int vfs_last_error(sqlite3_vfs* vfs, int size, char* out) {
+  return of(vfs)->base()->xGetLastError(of(vfs)->base(), size, out);
+}
+
+Result<> Shim::install() {
+  static std::atomic<std::uint64_t> number{0};
+  name_ = "rq-ledger-" + std::to_string(number.fetch_add(1));
+  vfs_.iVersion = 2;
+  vfs_.szOsFile = static_cast<int>(sizeof(ShimFile)) + base_->szOsFile;
+  vfs_.mxPathname = base_->mxPathname;
+  vfs_.zName = name_.c_str();
+  vfs_.pAppData = this;
+  vfs_.xOpen = vfs_open;
+  vfs_.xDelete = vfs_delete;
+  vfs_.xAccess = vfs_access;
+  vfs_.xFullPathname = vfs_full_pathname;
+  vfs_.xRandomness = vfs_randomness;
+  vfs_.xSleep = vfs_sleep;
+  vfs_.xCurrentTime = vfs_current_time;
+  vfs_.xGetLastError = vfs_last_error;
+  vfs_.xCurrentTimeInt64 = vfs_current_time_ms;
+  if (sqlite3_vfs_register(&vfs_, 0) != SQLITE_OK) return fail(Errc::Internal, "cannot register the ledger VFS");
+  return {};
+}
+
+int Shim::note(int rc, const char* call) {
+  if (rc == SQLITE_OK || error_) return rc;
+  const Errc code = (rc & 0xff) == SQLITE_FULL ? Errc::NoSpace : Errc::Io;
+  error_ = Error{code, std::string("database ") + call + ": " + sqlite3_errstr(rc)};
+  return rc;
+}
+
+int Shim::note(const Error& error) {
+  if (!error_) error_ = error;
+  return error.code == Errc::NoSpace ? SQLITE_FULL : SQLITE_IOERR_WRITE;
+}
+
+int Shim::open(sqlite3_filename name, sqlite3_file* file, int flags, int* out_flags) {
+  ShimFile* self = new (file) ShimFile{};
+  self->shim = this;
+  self->base = reinterpret_cast<sqlite3_file*>(self + 1);
+  const int rc = base_->xOpen(base_, name, self->base, flags, out_flags);
+  if (rc != SQLITE_OK) {
+    // SQLite closes a file whose open failed if it has methods; ours would be called on nothing.
+    if (self->base->pMethods) self->base->pMethods->xClose(self->base);
+    self->head.pMethods = nullptr;
+    return note(rc, "open");
+  }
+  self->head.pMethods = &kMethods[self->base->pMethods->iVersion - 1];
+  if (flags & SQLITE_OPEN_MAIN_DB) {
+    self->role = Role::Database;
+    if (!database_) database_ = self;
+  }
+  if (flags & SQLITE_OPEN_WAL) {
+    self->role = Role::Wal;
+    if (!wal_) wal_ = self;
+  }
+  return SQLITE_OK;
+}
+
+void Shim::closed(ShimFile* file) {
+  if (file == database_) database_ = nullptr;
+  if (file == wal_) {
+    gathered_.clear();
+    commit_header_.reset();
+    wal_ = nullptr;
+  }
+}
+
+// --- the WAL
+
+int Shim::flush(ShimFile* file) {
+  if (gathered_.empty()) return SQLITE_OK;
+  const int rc = write_through(file, gathered_, gathered_at_);
+  gathered_.clear();
+  commit_header_.reset();
+  return rc;
+}
+
+int Shim::write_through(ShimFile* file, std::string_view bytes, std::uint64_t at) {
+  const int size = static_cast<int>(bytes.size());
+  return note(file->base->pMethods->xWrite(file->base, bytes.data(), size, static_cast<sqlite3_int64>(at)), "write");
+}
+
+int Shim::wal_write(ShimFile* file, const char* bytes, int size, sqlite3_int64 offset) {
+  const std::string_view data(bytes, static_cast<std::size_t>(size));
+  const auto at = static_cast<std::uint64_t>(offset);
+  if (sync_failed_) return SQLITE_IOERR_WRITE;
+  if (at == 0 && data.size() == kWalHeaderBytes) return header_write(file, data);
+  if (data.size() == kFrameHeaderBytes) return frame_header_write(file, data, at);
+  return page_write(file, data, at);
+}
+
+int Shim::header_write(ShimFile* file, std::string_view bytes) {
+  const auto header = parse_wal_header(bytes);
+  if (!header) return note(Error{Errc::Internal, "SQLite wrote a WAL header of unknown form"});
+  if (const int rc = flush(file); rc != SQLITE_OK) return rc;
+  if (auto begun = ledger_->begin_epoch(header->salts); !begun) return note(begun.error());
+  page_bytes_ = header->page_bytes;
+  append_at_ = 0;
+  wal_end_ = 0;
+  return write_through(file, bytes, 0);
+}
+
+// A header of a frame behind all that were written is followed by its page and waits for it. Others are corrections
+// of checksums (walRewriteChecksums) or overwrite what a rollback left: they pass at once.
+int Shim::frame_header_write(ShimFile* file, std::string_view bytes, std::uint64_t at) {
+  if (page_bytes_ == 0) {   // the first frame of this process goes behind those of an earlier one
+    char head[kWalHeaderBytes];
+    const int rc = note(file->base->pMethods->xRead(file->base, head, sizeof head, 0), "read");
+    if (rc != SQLITE_OK) return rc;
+    const auto header = parse_wal_header({head, sizeof head});
+    if (!header) return note(Error{Errc::Corrupt, "the WAL's header is damaged"});
+    page_bytes_ = header->page_bytes;
+  }
+  const FrameHeader header = parse_frame_header(bytes);
+  const bool contiguous = gathered_.empty() || gathered_at_ + gathered_.size() == at;
+  if (at >= append_at_ && contiguous) {
+    if (gathered_.empty()) gathered_at_ = at;
+    gathered_ += bytes;
+    if (header.pages_after_commit != 0) commit_header_ = header;
+    return SQLITE_OK;
+  }
+  if (const int rc = flush(file); rc != SQLITE_OK) return rc;
+  if (header.pages_after_commit != 0) {
+    const auto frame_bytes = kFrameHeaderBytes + page_bytes_;
+    const auto number = static_cast<std::uint32_t>((at - kWalHeaderBytes) / frame_bytes + 1);
+    if (const int rc = write_line(header, number); rc != SQLITE_OK) return rc;
+  }
+  return write_through(file, bytes, at);
+}
+
+int Shim::page_write(ShimFile* file, std::string_view bytes, std::uint64_t at) {
+  if (gathered_.empty() || gathered_at_ + gathered_.size() != at) {
+    if (const int rc = flush(file); rc != SQLITE_OK) return rc;
+    return write_through(file, bytes, at);
+  }
+  gathered_ += bytes;
+  append_at_ = at + bytes.size();
+  if (commit_header_) {
+    const auto frame_bytes = kFrameHeaderBytes + page_bytes_;
+    const auto number = static_cast<std::uint32_t>((append_at_ - kWalHeaderBytes) / frame_bytes);
+    if (const int rc = write_line(*commit_header_, number); rc != SQLITE_OK) {
+      gathered_.clear();
+      commit_header_.reset();
+      return rc;
+    }
+    return flush(file);
+  }
+  return gathered_.size() < kGatheredBytesMax ? SQLITE_OK : flush(file);
+}
+
+int Shim::write_line(const FrameHeader& header, std::uint32_t number) {
+  if (!armed_) return note(Error{Errc::Internal, "a commit that belongs to no entry was refused"});
+  const CommitFrame frame{number, {header.checksum[0], header.checksum[1]}};
+  if (auto written = ledger_->commit(frame, next_position_); !written) return note(written.error());
+  wrote_commit_ = true;
+  wal_end_ = frame_offset(number + 1, page_bytes_);
+  return SQLITE_OK;
+}
+
+int Shim::wal_sync(ShimFile* file, int flags) {
+  if (sync_failed_) return SQLITE_IOERR_FSYNC;
+  if (const int rc = flush(file); rc != SQLITE_OK) return rc;
+  auto synced = ledger_->sync();
+  if (synced) {
+    const int rc = note(file->base->pMethods->xSync(file->base, flags), "sync");
+    if (rc != SQLITE_OK) {
+      sync_failed_ = true;
+      return rc;
+    }
+    synced = ledger_->mark_durable();
+  }
+  if (synced) return SQLITE_OK;
+  sync_failed_ = true;
+  note(synced.error());
+  return SQLITE_IOERR_FSYNC;
+}
+
+Result<> Shim::sync_wal() {
+  if (!wal_) return ledger_->sync();
+  if (wal_sync(wal_, SQLITE_SYNC_NORMAL) == SQLITE_OK) return {};
+  return fail(take_error().value_or(Error{Errc::Io, "the WAL was stopped by a failed sync"}));
+}
+
+// --- locks
+
+Result<> Shim::hold_locks() {
+  RQ_ASSERT(database_);
+  RQ_ASSERT(!locks_held_);
+  const int rc = database_->base->pMethods->xShmLock(database_->base, kWriteLock, 2, SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE);
+  if (rc == SQLITE_BUSY) return fail(Errc::Busy, "another program is writing to the database");
+  if (rc != SQLITE_OK) return fail(Errc::Io, std::string("locking the WAL: ") + sqlite3_errstr(rc));
+  locks_held_ = true;
+  return {};
+}
+
+// While the locks are held outside, our connections only exclude each other; the other slots stay real.
+int Shim::shm_lock(ShimFile* file, int first, int count, int flags) {
+  const auto pass = [&](int from, int number) {
+    return file->base->pMethods->xShmLock(file->base, from, number, flags);
+  };
+  if (!locks_held_ || first > kCheckpointLock) return pass(first, count);
+  const bool lock = (flags & SQLITE_SHM_LOCK) != 0;
+  const int last = first + count - 1;
+  for (int slot = first; slot <= last && slot <= kCheckpointLock; ++slot) {
+    if (lock && inside_locked_[slot] && !file->holds[slot]) return SQLITE_BUSY;
+  }
+  if (last > kCheckpointLock) {
+    if (const int rc = pass(kCheckpointLock + 1, last - kCheckpointLock); rc != SQLITE_OK) return rc;
+  }
+  for (int slot = first; slot <= last && slot <= kCheckpointLock; ++slot) {
+    inside_locked_[slot] = file->holds[slot] = lock;
+  }
+  return SQLITE_OK;
+}
+
+int Shim::shm_unmap(ShimFile* file, int remove) {
+  if (file == database_ && locks_held_) {
+    locks_held_ = false;
+    file->base->pMethods->xShmLock(file->base, kWriteLock, 2, SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE);
+  }
+  return file->base->pMethods->xShmUnmap(file->base, remove);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ShimVfs>> ShimVfs::install(const std::string& base_vfs, Ledger* ledger) {
+  sqlite3_vfs* base = sqlite3_vfs_find(base_vfs.c_str());
+  if (!base) return fail(Errc::NotFound, "no SQLite VFS named " + base_vfs);
+  auto shim = std::make_unique<Shim>(base, ledger);
+  RQ_CHECK(shim->install());
+  return std::unique_ptr<ShimVfs>(std::move(shim));
+}
+
+}  // namespace rq::ledger
