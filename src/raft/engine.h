@@ -104,9 +104,9 @@ struct ReadState {          // a read_index() answered: serve the reads of `cont
   std::string context;
 };
 
-// The log lacks these in memory; read them from disk and give them to entries_fetched(). At most one per peer is open.
+// The log lacks these in memory; read them from disk and give them, with the token in `peer`, to entries_fetched().
 struct FetchRequest {
-  RaftId peer;
+  RaftId peer;              // a token: it names the request, not a member
   Index first, last;        // inclusive
 };
 

@@ -48,6 +48,13 @@ class SqlJob : public executor::SqlWaiter, public std::enable_shared_from_this<S
   void failed(const Error& error) final { finished(fail(error)); }
 };
 
+// What /status shows of the database; read from a connection of its own.
+struct DatabaseFacts {
+  std::string version;
+  std::vector<std::string> compile_options;
+  std::int64_t page_count = 0, page_size = 0, freelist_count = 0, cache_size = 0, max_page_count = 0;
+};
+
 struct Options {
   std::string data_dir;                      // absolute, exists, locked by the caller
   RaftId self;
@@ -75,6 +82,8 @@ class Store {
   const executor::Executor& executor() const { return *executor_; }
   sql::ReadPool& read_pool() { return *read_pool_; }
   bool ready() const;                        // own log applied, apply healthy
+  DatabaseFacts database_facts() const;
+  sql::ReadPool::Stats pool_stats() const { return read_pool_->stats(); }
   const std::string& data_dir() const { return options_.data_dir; }
   // When the newest entry applied here was sealed by its leader; nullopt: none since start.
   std::optional<WallTime> last_appended() const;
@@ -83,7 +92,11 @@ class Store {
  private:
   class Machine;                             // notes times around the executor
   Store(const Options& options, Clock& clock, Metrics& metrics);
+  Result<> open_readers();
+  void classify_then_run(const std::shared_ptr<SqlJob>& job);
+  void run_classified(const std::shared_ptr<SqlJob>& job, bool only_reads);
   void write(const std::shared_ptr<SqlJob>& job, bool read_only);
+  void propose(const std::shared_ptr<SqlJob>& job);
   void decide_timeout_then_write(const std::shared_ptr<SqlJob>& job);
   void read(const std::shared_ptr<SqlJob>& job);
   void read_weak(const std::shared_ptr<SqlJob>& job);
@@ -100,6 +113,8 @@ class Store {
   std::unique_ptr<Machine> machine_;
   std::unique_ptr<sql::ReadPool> read_pool_;
   std::vector<std::unique_ptr<sql::Reader>> net_readers_;   // one for each net thread, used by it alone
+  mutable std::mutex facts_mutex_;           // guards facts_connection_
+  std::unique_ptr<sql::Connection> facts_connection_;
   std::unique_ptr<replica::Replica> replica_;
   std::atomic<std::int64_t> appended_ms_{0};
   std::atomic<std::int64_t> applied_at_ns_{0};
