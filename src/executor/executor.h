@@ -63,6 +63,7 @@ struct Options {
   std::int64_t cache_kib = 64 * 1024;  // page cache; memory, never results, depends on it
   std::uint64_t wal_bytes_soft = 4u << 20;    // beyond it idle() checkpoints
   std::uint64_t wal_bytes_hard = 64u << 20;   // beyond it apply() does too
+  bool checkpoint_inline = false;      // on the apply thread only, in one piece: for tests that want no other thread
   std::uint64_t steps_max = 10'000'000'000;   // VM steps of one statement
   // Called right after the commit of an entry that held strong reads proposed here, before the next entry: pin a read
   // connection now. Without it such waiters are failed with Errc::NotOpen.

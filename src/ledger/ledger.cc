@@ -5,6 +5,7 @@
 //   3. frame_ and position_ are what a reader of the file (and of the WAL) would come to after a sync() now.
 #include "ledger/ledger.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -17,6 +18,8 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "fields are stored as they lie in memory");
 
 constexpr char kMagic[8] = {'R', 'Q', 'L', 'E', 'D', 'G', 'E', 'R'};
+constexpr std::uint64_t kMarkOffset[2] = {kLineBytes, 2 * kLineBytes};   // Durable lines take turns
+constexpr std::uint64_t kFirstCommitOffset = 3 * kLineBytes;
 constexpr std::size_t kReadBytesMax = 256u << 20;
 
 template <class T>
@@ -107,22 +110,32 @@ Result<std::unique_ptr<Ledger>> Ledger::create(io::Disk& disk, std::string path,
 }
 
 Result<> Ledger::replace_file(Salts salts, const Position& base, const CommitFrame& frame, const Position& position) {
-  std::string bytes(text(encode({Line::Kind::Epoch, salts, {}, base})));
+  std::string bytes(kFirstCommitOffset, '\0');
+  bytes.replace(0, kLineBytes, text(encode({Line::Kind::Epoch, salts, {}, base})));
   if (frame.number != 0) {
+    bytes.replace(kMarkOffset[0], kLineBytes, text(encode({Line::Kind::Durable, salts, frame, position})));
     bytes += text(encode({Line::Kind::Commit, salts, frame, position}));
-    bytes += text(encode({Line::Kind::Durable, salts, frame, position}));
   }
   RQ_CHECK(io::write_file_atomically(disk_, path_, bytes));
-  RQ_TRY(file_, disk_.open(path_, io::OpenMode::ReadWrite));
+  auto file = disk_.open(path_, io::OpenMode::ReadWrite);
+  if (!file) {
+    failed_ = true;   // the old file is gone: nothing more may be written through it
+    return fail(file.error());
+  }
+  file_ = std::move(*file);
   salts_ = salts;
   frame_ = frame;
   position_ = frame.number != 0 ? position : base;
-  dirty_ = unsynced_ = spare_used_ = spare_second_ = line_pending_ = false;
+  durable_ = position_.index;
+  writes_synced_ = writes_;
+  dirty_ = spare_used_ = spare_second_ = line_pending_ = false;
+  marks_ = 1;
   next_ = bytes.size();
   return {};
 }
 
 Result<> Ledger::begin_epoch(Salts salts) {
+  const std::lock_guard lock(mutex_);
   if (failed_) return fail(Errc::Io, "ledger stopped after a failed sync");
   if (salts == salts_) return {};
   const Position base = position_;
@@ -131,7 +144,7 @@ Result<> Ledger::begin_epoch(Salts salts) {
 
 Result<> Ledger::write_line(std::uint64_t offset, const Line& line) {
   if (failed_) return fail(Errc::Io, "ledger stopped after a failed sync");
-  unsynced_ = true;
+  ++writes_;
   return file_->write_at(offset, text(encode(line)));
 }
 
@@ -143,6 +156,7 @@ void Ledger::leave_spare_slots() {
 }
 
 Result<> Ledger::commit(const CommitFrame& frame, const Position& position) {
+  const std::lock_guard lock(mutex_);
   RQ_ASSERT(frame.number != 0);
   RQ_ASSERT(position.index >= position_.index);
   // A commit that failed leaves its line to be overwritten here; whatever of it stays on disk names a checksum that no
@@ -154,6 +168,7 @@ Result<> Ledger::commit(const CommitFrame& frame, const Position& position) {
 }
 
 void Ledger::committed(const Position& position) {
+  const std::lock_guard lock(mutex_);
   position_ = position;
   if (!line_pending_) {   // SQLite wrote no frame for it
     dirty_ = true;
@@ -166,12 +181,18 @@ void Ledger::committed(const Position& position) {
 }
 
 void Ledger::advance(const Position& position) {
+  const std::lock_guard lock(mutex_);
   RQ_ASSERT(position.index >= position_.index);
   position_ = position;
   dirty_ = true;
 }
 
 Result<> Ledger::flush() {
+  const std::lock_guard lock(mutex_);
+  return flush_locked();
+}
+
+Result<> Ledger::flush_locked() {
   if (!dirty_) return {};
   line_pending_ = false;  // of a commit that failed
   const std::uint64_t slot = next_ + (spare_second_ ? kLineBytes : 0);
@@ -182,29 +203,55 @@ Result<> Ledger::flush() {
   return {};
 }
 
-Result<> Ledger::sync() {
-  RQ_CHECK(flush());
-  return sync_file();
+Result<SyncPoint> Ledger::sync() {
+  std::unique_lock lock(mutex_);
+  // Between commit() and committed() the pending line is synced with the others; it is no part of the point.
+  if (!line_pending_) RQ_CHECK(flush_locked());
+  const SyncPoint point{salts_, frame_, position_.index};
+  RQ_CHECK(sync_file(lock));
+  return point;
 }
 
-Result<> Ledger::sync_file() {
+Result<> Ledger::sync_file(std::unique_lock<std::mutex>& lock) {
   if (failed_) return fail(Errc::Io, "ledger stopped after a failed sync");
-  if (!unsynced_) return {};
-  if (auto synced = file_->sync(); !synced) {
+  if (writes_synced_ == writes_) return {};
+  const std::shared_ptr<io::File> file = file_;
+  const std::uint64_t covered = writes_;
+  lock.unlock();
+  auto synced = file->sync();
+  lock.lock();
+  if (!synced) {
     failed_ = true;
     return synced;
   }
-  unsynced_ = false;
+  if (file == file_) writes_synced_ = std::max(writes_synced_, covered);
   return {};
 }
 
-Result<> Ledger::mark_durable() {
-  if (frame_.number == 0) return {};
-  line_pending_ = false;
-  leave_spare_slots();
-  RQ_CHECK(write_line(next_, {Line::Kind::Durable, salts_, frame_, position_}));
-  next_ += kLineBytes;
-  return sync_file();
+Result<> Ledger::mark_durable(const SyncPoint& point) {
+  std::unique_lock lock(mutex_);
+  if (point.salts != salts_) return {};   // the WAL began anew since: all of it was moved
+  if (point.frame.number != 0) {
+    RQ_CHECK(write_line(kMarkOffset[marks_++ % 2], {Line::Kind::Durable, salts_, point.frame, position_}));
+    RQ_CHECK(sync_file(lock));
+  }
+  durable_ = std::max(durable_, point.index);
+  return {};
+}
+
+Position Ledger::position() const {
+  const std::lock_guard lock(mutex_);
+  return position_;
+}
+
+Index Ledger::durable_index() const {
+  const std::lock_guard lock(mutex_);
+  return durable_;
+}
+
+std::uint64_t Ledger::bytes() const {
+  const std::lock_guard lock(mutex_);
+  return next_ + (spare_used_ ? 2 * kLineBytes : 0);
 }
 
 }  // namespace rq::ledger

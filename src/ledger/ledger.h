@@ -7,13 +7,14 @@
 // restarts its WAL under new salts, everything before is in db.sqlite; the ledger is then replaced by a new file that
 // begins with the epoch {salts, state}, durable before the WAL's new header is written.
 //
-// Threads: one (the apply thread). Errors: Errc::Io, NoSpace from the disk; after a failed sync the ledger refuses all
+// Threads: the apply thread; sync() and mark_durable() also the one that checkpoints. Errors: Errc::Io, NoSpace from the disk; after a failed sync the ledger refuses all
 // further calls (nothing is known of unsynced bytes). Crash: recover() in recovery.h.
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -78,6 +79,13 @@ struct Contents {
 // Errc::NotFound; Errc::Corrupt: no valid epoch at its start.
 Result<Contents> read(io::Disk& disk, const std::string& path);
 
+// What a sync() covered.
+struct SyncPoint {
+  Salts salts;
+  CommitFrame frame;
+  Index index;
+};
+
 class Ledger {
  public:
   // Replaces the file at `path`, durably, by one of this epoch and (if its frame is not 0) this one line. The caller has
@@ -95,34 +103,39 @@ class Ledger {
   void advance(const Position& position);
   Result<> flush();
   // flush() and fdatasync.
-  Result<> sync();
-  // To be called after the WAL was synced behind a sync(): its frames may now move into db.sqlite. Durable on return.
-  Result<> mark_durable();
+  Result<SyncPoint> sync();
+  // To be called after the WAL was synced behind that sync(): frames up to there may now move into db.sqlite. The mark
+  // is durable on return.
+  Result<> mark_durable(const SyncPoint& point);
 
-  const Position& position() const { return position_; }
-  Salts salts() const { return salts_; }
-  std::uint64_t bytes() const { return next_ + (spare_used_ ? 2 * kLineBytes : 0); }
+  Position position() const;
+  Index durable_index() const;
+  std::uint64_t bytes() const;
 
  private:
   Ledger(io::Disk& disk, std::string path) : disk_(disk), path_(std::move(path)) {}
+  Result<> flush_locked();
   Result<> replace_file(Salts salts, const Position& base, const CommitFrame& frame, const Position& position);
   Result<> write_line(std::uint64_t offset, const Line& line);
-  Result<> sync_file();
+  Result<> sync_file(std::unique_lock<std::mutex>& lock);
   void leave_spare_slots();
 
   io::Disk& disk_;
   const std::string path_;
-  std::unique_ptr<io::File> file_;
+  mutable std::mutex mutex_;     // guards all below; not held while the file is synced
+  std::shared_ptr<io::File> file_;
   Salts salts_;
   CommitFrame frame_;            // newest commit frame of this epoch; number 0: none
   CommitFrame pending_frame_;    // of commit(), until committed()
   Position position_;
   bool dirty_ = false;           // position_ is newer than its line
-  bool unsynced_ = false;
+  std::uint64_t writes_ = 0, writes_synced_ = 0;
   bool failed_ = false;
   bool spare_used_ = false;
   bool spare_second_ = false;
   bool line_pending_ = false;    // next_ holds the line of a commit that isn't committed()
+  Index durable_;
+  unsigned marks_ = 0;
   std::uint64_t next_ = 0;       // where the next commit line goes; lines that repeat a frame use next_ and next_ + 1
 };
 

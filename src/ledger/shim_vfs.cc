@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstring>
+#include <mutex>
 #include <new>
 
 #include "base/assert.h"
@@ -53,7 +54,7 @@ class Shim final : public ShimVfs {
     gathered_.clear();
     return wrote_commit_;
   }
-  std::optional<Error> take_error() override { return std::exchange(error_, std::nullopt); }
+  std::optional<Error> take_error() override;
   Result<> hold_locks() override;
   Result<> sync_wal() override;
   std::uint64_t wal_bytes() const override { return wal_end_; }
@@ -75,6 +76,7 @@ class Shim final : public ShimVfs {
   int frame_header_write(ShimFile* file, std::string_view bytes, std::uint64_t at);
   int page_write(ShimFile* file, std::string_view bytes, std::uint64_t at);
   int write_line(const FrameHeader& header, std::uint32_t number);
+  int stop(const Error& error);
   int write_through(ShimFile* file, std::string_view bytes, std::uint64_t at);
 
   sqlite3_vfs vfs_{};
@@ -82,8 +84,11 @@ class Shim final : public ShimVfs {
   Ledger* const ledger_;
   std::string name_;
   std::int64_t julian_ms_ = kJulianEpochMs;
+  std::atomic<bool> sync_failed_ = false;
+  std::atomic<bool> has_error_ = false;
+  std::mutex mutex_;                // guards the two below
   std::optional<Error> error_;
-  bool sync_failed_ = false;
+  bool inside_locked_[2] = {false, false};
 
   bool armed_ = false;
   bool wrote_commit_ = false;
@@ -92,14 +97,13 @@ class Shim final : public ShimVfs {
   ShimFile* database_ = nullptr;    // of the first connection: the writer
   ShimFile* wal_ = nullptr;
   bool locks_held_ = false;
-  bool inside_locked_[2] = {false, false};
 
   std::uint32_t page_bytes_ = 0;
   std::string gathered_;
   std::uint64_t gathered_at_ = 0;
   std::uint64_t append_at_ = 0;     // frames below it were already written in this transaction
   std::optional<FrameHeader> commit_header_;   // gathered, its page is to come
-  std::uint64_t wal_end_ = 0;
+  std::atomic<std::uint64_t> wal_end_ = 0;
 };
 
 // --- methods of files: C functions that SQLite calls
@@ -208,6 +212,12 @@ int vfs_current_time(sqlite3_vfs* vfs, double* out) {
   *out = static_cast<double>(of(vfs)->julian_ms()) / 86400000.0;
   return SQLITE_OK;
 }
+void* vfs_dl_open(sqlite3_vfs* vfs, const char* name) { return of(vfs)->base()->xDlOpen(of(vfs)->base(), name); }
+void vfs_dl_error(sqlite3_vfs* vfs, int size, char* out) { of(vfs)->base()->xDlError(of(vfs)->base(), size, out); }
+void (*vfs_dl_symbol(sqlite3_vfs* vfs, void* library, const char* symbol))(void) {
+  return of(vfs)->base()->xDlSym(of(vfs)->base(), library, symbol);
+}
+void vfs_dl_close(sqlite3_vfs* vfs, void* library) { of(vfs)->base()->xDlClose(of(vfs)->base(), library); }
 int vfs_last_error(sqlite3_vfs* vfs, int size, char* out) {
   return of(vfs)->base()->xGetLastError(of(vfs)->base(), size, out);
 }
@@ -227,6 +237,10 @@ Result<> Shim::install() {
   vfs_.xRandomness = vfs_randomness;
   vfs_.xSleep = vfs_sleep;
   vfs_.xCurrentTime = vfs_current_time;
+  vfs_.xDlOpen = vfs_dl_open;
+  vfs_.xDlError = vfs_dl_error;
+  vfs_.xDlSym = vfs_dl_symbol;
+  vfs_.xDlClose = vfs_dl_close;
   vfs_.xGetLastError = vfs_last_error;
   vfs_.xCurrentTimeInt64 = vfs_current_time_ms;
   if (sqlite3_vfs_register(&vfs_, 0) != SQLITE_OK) return fail(Errc::Internal, "cannot register the ledger VFS");
@@ -234,14 +248,23 @@ Result<> Shim::install() {
 }
 
 int Shim::note(int rc, const char* call) {
-  if (rc == SQLITE_OK || error_) return rc;
+  if (rc == SQLITE_OK) return rc;
   const Errc code = (rc & 0xff) == SQLITE_FULL ? Errc::NoSpace : Errc::Io;
-  error_ = Error{code, std::string("database ") + call + ": " + sqlite3_errstr(rc)};
+  note(Error{code, std::string("database ") + call + ": " + sqlite3_errstr(rc)});
   return rc;
 }
 
+std::optional<Error> Shim::take_error() {
+  if (!has_error_.load(std::memory_order_relaxed)) return std::nullopt;
+  const std::lock_guard lock(mutex_);
+  has_error_ = false;
+  return std::exchange(error_, std::nullopt);
+}
+
 int Shim::note(const Error& error) {
+  const std::lock_guard lock(mutex_);
   if (!error_) error_ = error;
+  has_error_ = true;
   return error.code == Errc::NoSpace ? SQLITE_FULL : SQLITE_IOERR_WRITE;
 }
 
@@ -280,7 +303,7 @@ void Shim::closed(ShimFile* file) {
 // --- the WAL
 
 int Shim::flush(ShimFile* file) {
-  if (gathered_.empty()) return SQLITE_OK;
+  if (file != wal_ || gathered_.empty()) return SQLITE_OK;
   const int rc = write_through(file, gathered_, gathered_at_);
   gathered_.clear();
   commit_header_.reset();
@@ -372,23 +395,23 @@ int Shim::write_line(const FrameHeader& header, std::uint32_t number) {
 int Shim::wal_sync(ShimFile* file, int flags) {
   if (sync_failed_) return SQLITE_IOERR_FSYNC;
   if (const int rc = flush(file); rc != SQLITE_OK) return rc;
-  auto synced = ledger_->sync();
-  if (synced) {
-    const int rc = note(file->base->pMethods->xSync(file->base, flags), "sync");
-    if (rc != SQLITE_OK) {
-      sync_failed_ = true;
-      return rc;
-    }
-    synced = ledger_->mark_durable();
-  }
-  if (synced) return SQLITE_OK;
+  const auto point = ledger_->sync();
+  if (!point) return stop(point.error());
+  const int rc = file->base->pMethods->xSync(file->base, flags);
+  if (rc != SQLITE_OK) return stop({Errc::Io, std::string("WAL sync: ") + sqlite3_errstr(rc)});
+  if (auto marked = ledger_->mark_durable(*point); !marked) return stop(marked.error());
+  return SQLITE_OK;
+}
+
+// Nothing is known any more of what was written since the last sync: no commit may follow.
+int Shim::stop(const Error& error) {
   sync_failed_ = true;
-  note(synced.error());
+  note(error);
   return SQLITE_IOERR_FSYNC;
 }
 
 Result<> Shim::sync_wal() {
-  if (!wal_) return ledger_->sync();
+  RQ_ASSERT(wal_);
   if (wal_sync(wal_, SQLITE_SYNC_NORMAL) == SQLITE_OK) return {};
   return fail(take_error().value_or(Error{Errc::Io, "the WAL was stopped by a failed sync"}));
 }
@@ -411,6 +434,7 @@ int Shim::shm_lock(ShimFile* file, int first, int count, int flags) {
     return file->base->pMethods->xShmLock(file->base, from, number, flags);
   };
   if (!locks_held_ || first > kCheckpointLock) return pass(first, count);
+  const std::lock_guard guard(mutex_);
   const bool lock = (flags & SQLITE_SHM_LOCK) != 0;
   const int last = first + count - 1;
   for (int slot = first; slot <= last && slot <= kCheckpointLock; ++slot) {

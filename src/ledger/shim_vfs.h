@@ -11,7 +11,8 @@
 //   - Every error of the base VFS is remembered: SQLite swallows some, and FULL may also come from max_page_count.
 // Readers need no shim: they use the base VFS and see the same shm.
 //
-// Threads: the apply thread. One ShimVfs serves one database.
+// Threads: the apply thread has the writer's files, one other may have the checkpointer's. One ShimVfs serves one
+// database.
 #pragma once
 
 #include <sqlite3.h>
