@@ -84,6 +84,10 @@ class Log {
   virtual Index first() const = 0;
   virtual Index last() const = 0;
   virtual std::uint64_t disk_bytes() const = 0;
+  // The next segment is made ahead, off the wal thread: when spare_wanted(), some other thread calls prepare_spare()
+  // (one at a time; beside append() and sync()). Without it append() makes the segment itself when it needs one.
+  virtual bool spare_wanted() const = 0;
+  virtual Result<> prepare_spare() = 0;
 };
 struct Log::Opened {
   std::unique_ptr<Log> log;
