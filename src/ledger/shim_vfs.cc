@@ -15,7 +15,8 @@
 namespace rq::ledger {
 namespace {
 
-constexpr std::size_t kGatheredBytesMax = 256u << 10;
+constexpr std::size_t kGatheredBytesMax = 100u << 10;
+constexpr std::size_t kWriteBytesMax = 0x1f000;           // SQLite's unix VFS drops all but 17 bits of a write's size
 constexpr std::int64_t kJulianEpochMs = 210866760000000;  // 1970-01-01 in SQLite's Julian milliseconds
 constexpr int kWriteLock = 0;        // slots of the WAL's shm locks (fileformat2/walformat)
 constexpr int kCheckpointLock = 1;
@@ -311,8 +312,15 @@ int Shim::flush(ShimFile* file) {
 }
 
 int Shim::write_through(ShimFile* file, std::string_view bytes, std::uint64_t at) {
-  const int size = static_cast<int>(bytes.size());
-  return note(file->base->pMethods->xWrite(file->base, bytes.data(), size, static_cast<sqlite3_int64>(at)), "write");
+  while (!bytes.empty()) {
+    const std::string_view part = bytes.substr(0, kWriteBytesMax);
+    const int rc = file->base->pMethods->xWrite(file->base, part.data(), static_cast<int>(part.size()),
+                                                static_cast<sqlite3_int64>(at));
+    if (rc != SQLITE_OK) return note(rc, "write");
+    bytes.remove_prefix(part.size());
+    at += part.size();
+  }
+  return SQLITE_OK;
 }
 
 int Shim::wal_write(ShimFile* file, const char* bytes, int size, sqlite3_int64 offset) {
