@@ -109,6 +109,22 @@ Result<std::unique_ptr<Ledger>> Ledger::create(io::Disk& disk, std::string path,
   return ledger;
 }
 
+// As io::write_file_atomically(), but it tells a failure that left the old file in place (try again) from one behind the
+// rename: then neither file may be written to any more.
+Result<std::shared_ptr<io::File>> Ledger::put_in_place(std::string_view bytes) {
+  const std::string fresh = path_ + ".new";
+  RQ_TRY(std::shared_ptr<io::File> file, disk_.open(fresh, io::OpenMode::CreateOrOpen));
+  RQ_CHECK(file->truncate(0));
+  RQ_CHECK(file->write_at(0, bytes));
+  RQ_CHECK(file->sync());
+  RQ_CHECK(disk_.rename(fresh, path_));
+  if (auto synced = disk_.sync_dir(path_.substr(0, path_.rfind('/'))); !synced) {
+    failed_ = true;
+    return fail(synced.error());
+  }
+  return file;
+}
+
 Result<> Ledger::replace_file(Salts salts, const Position& base, const CommitFrame& frame, const Position& position) {
   std::string bytes(kFirstCommitOffset, '\0');
   bytes.replace(0, kLineBytes, text(encode({Line::Kind::Epoch, salts, {}, base})));
@@ -116,13 +132,7 @@ Result<> Ledger::replace_file(Salts salts, const Position& base, const CommitFra
     bytes.replace(kMarkOffset[0], kLineBytes, text(encode({Line::Kind::Durable, salts, frame, position})));
     bytes += text(encode({Line::Kind::Commit, salts, frame, position}));
   }
-  RQ_CHECK(io::write_file_atomically(disk_, path_, bytes));
-  auto file = disk_.open(path_, io::OpenMode::ReadWrite);
-  if (!file) {
-    failed_ = true;   // the old file is gone: nothing more may be written through it
-    return fail(file.error());
-  }
-  file_ = std::move(*file);
+  RQ_TRY(file_, put_in_place(bytes));
   salts_ = salts;
   frame_ = frame;
   position_ = frame.number != 0 ? position : base;

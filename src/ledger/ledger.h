@@ -115,6 +115,7 @@ class Ledger {
  private:
   Ledger(io::Disk& disk, std::string path) : disk_(disk), path_(std::move(path)) {}
   Result<> flush_locked();
+  Result<std::shared_ptr<io::File>> put_in_place(std::string_view bytes);
   Result<> replace_file(Salts salts, const Position& base, const CommitFrame& frame, const Position& position);
   Result<> write_line(std::uint64_t offset, const Line& line);
   Result<> sync_file(std::unique_lock<std::mutex>& lock);
