@@ -146,5 +146,21 @@ TEST(LedgerPower, TheDatabaseIsAlwaysThatOfItsIndex) {
   }
 }
 
+TEST(LedgerPower, FailedSyncIsFinal) {
+  for (std::uint64_t call = 1; call <= 3; ++call) {   // ledger, WAL, mark
+    MemoryDisk disk;
+    ASSERT_TRUE(disk.make_dirs("/data"));
+    Life life(disk);
+    ASSERT_TRUE(life.start());
+    ASSERT_TRUE(life.apply("CREATE TABLE c(n, pad)"));
+    ASSERT_TRUE(life.apply("INSERT INTO c VALUES(0,'')"));
+    disk.fail_call(call, Errc::Io);
+    EXPECT_FALSE(life.shim().sync_wal());
+    EXPECT_FALSE(life.shim().sync_wal());
+    EXPECT_FALSE(life.apply("UPDATE c SET n=1"));
+    EXPECT_LT(life.ledger().durable_index(), Index{3});
+  }
+}
+
 }  // namespace
 }  // namespace rq::ledger

@@ -204,6 +204,38 @@ TEST_F(LedgerOnFiles, LinesOfFailedCommitsAreNotBelieved) {
   EXPECT_EQ(position_.index, Index{2});
 }
 
+TEST_F(LedgerOnFiles, LineOfAFrameThatWasWrittenOtherwiseIsNotBelieved) {
+  open();
+  ASSERT_EQ(apply("CREATE TABLE t(n)"), SQLITE_OK);
+  Line stale = read(disk_, paths_.ledger)->lines.back();
+  stale.position.index = Index{99};
+  stale.frame.checksum[1] ^= 1;
+  kill();
+  const auto bytes = encode(stale);
+  auto file = *disk_.open(paths_.ledger, io::OpenMode::ReadWrite);
+  ASSERT_TRUE(file->write_at(*file->size(), {bytes.data(), bytes.size()}));
+  open();
+  EXPECT_EQ(position_.index, Index{2});
+}
+
+TEST_F(LedgerOnFiles, TornRepetitionLeavesTheOneBefore) {
+  open();
+  ASSERT_EQ(apply("CREATE TABLE t(n)"), SQLITE_OK);
+  for (std::uint64_t last = 3; last < 8; ++last) {
+    ASSERT_EQ(apply("UPDATE t SET n=1"), SQLITE_OK);
+    ASSERT_TRUE(ledger_->flush());
+    const auto file = *disk_.open(paths_.ledger, io::OpenMode::ReadWrite);
+    const std::string bytes = *file->read_at(0, 1 << 20);
+    for (std::size_t at = 0; at < bytes.size(); at += kLineBytes) {
+      const auto line = decode(std::string_view(bytes).substr(at, kLineBytes));
+      if (!line || line->position.index != Index{last}) continue;
+      ASSERT_TRUE(file->write_at(at + 30, "torn"));
+      EXPECT_EQ((*read(disk_, paths_.ledger)).lines.back().position.index.value, last - 1);
+      ASSERT_TRUE(file->write_at(at, std::string_view(bytes).substr(at, kLineBytes)));
+    }
+  }
+}
+
 TEST_F(LedgerOnFiles, CheckpointBeginsAnEpochAndTheWalAnew) {
   open();
   ASSERT_EQ(apply("CREATE TABLE t(n)"), SQLITE_OK);
