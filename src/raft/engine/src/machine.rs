@@ -1,20 +1,30 @@
-//! One member of the Raft group around raft-rs' RawNode: everything the C ABI offers, in Rust types.
-use crate::store::{Core, Store};
+//! One member of the Raft group around raft-rs' RawNode. What raft-rs leaves to its caller, or gets wrong when it is
+//! called at a bad moment, is settled here; "trap N" refers to docs/design/0001-consensus-engine.md.
+//!
+//! Invariants
+//!   1. raft-rs' `applied` never passes a conf entry that apply_conf() has not been told of (traps 4, 11, 13).
+//!   2. Nothing campaigns while a snapshot is being installed, a conf entry waits, or a part of the log is not durable:
+//!      raft-rs panics then.
+//!   3. Nothing is sent before the newest term and vote are durable; a leader's appends may overtake only entries.
+//!   4. The election timeout in force was drawn from our own generator.
+use crate::outbox::coalesce;
+use crate::store::{LogExtent, Store};
+use bytes::Bytes;
 use raft::eraftpb::*;
-use raft::{Config, RawNode, ReadOnlyOption, Ready, SnapshotStatus, StateRole};
-use std::cell::RefCell;
+use raft::{Changer, Config, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
+use std::collections::VecDeque;
 
+#[derive(Debug)]
 pub enum Fail {
     NotLeader,
     Busy,
     Transfer,
-    Internal(String),
+    BadRequest(String),
+    Corrupt(String),
+    /// The caller broke the contract: poisons the engine.
+    Misuse(String),
 }
 pub type Outcome<T> = Result<T, Fail>;
-
-fn internal(error: impl std::fmt::Display) -> Fail {
-    Fail::Internal(error.to_string())
-}
 
 pub struct Settings {
     pub id: u64,
@@ -28,7 +38,16 @@ pub struct Settings {
     pub cache_bytes: usize,
 }
 
-/// What take_ready() gives besides raft-rs' own Ready.
+pub struct Start {
+    pub hard_state: HardState,
+    pub conf_state: ConfState,
+    pub conf_index: u64,
+    pub applied: u64,
+    pub log: LogExtent,
+    pub entries: Vec<Entry>,
+}
+
+#[derive(Default)]
 pub struct Output {
     pub number: u64,
     pub messages: Vec<Message>,
@@ -37,304 +56,646 @@ pub struct Output {
     pub committed: Vec<Entry>,
     pub reads: Vec<(u64, Vec<u8>)>,
     pub fetches: Vec<(u64, u64)>,
+    pub wanted: Vec<u64>,
     pub hard_state: Option<HardState>,
     pub snapshot: Option<Snapshot>,
     pub must_sync: bool,
     pub role_changed: bool,
 }
 
+/// A received snapshot between its Ready and the moment when log and state machine both stand at it (trap 1).
+struct Installing {
+    index: u64,
+    ready: u64,
+    installed: bool,
+}
+
+/// Marks our read contexts: raft-rs drops a request whose context it has already, whoever sent it, and a leader may
+/// still hold those of our previous life.
+const READ_MARK: usize = 16;
+
 pub struct Machine {
-    node: RawNode<Store>,
+    pub node: RawNode<Store>,
     settings: Settings,
     random: u64,
-    /// Handed over by the last Ready, told to raft-rs at the next call: the caller applies conf entries in between.
+    timeout: usize,
+    timeout_of: (StateRole, u64),
+    read_mark: [u8; READ_MARK],
+    conf_index: u64,
+    /// Conf entries that were handed over and not applied yet, by index.
+    conf_waiting: VecDeque<u64>,
     handed_over: u64,
-    /// A snapshot is being installed: nothing counts as handed over meanwhile (trap 1).
-    installing: bool,
+    installing: Option<Installing>,
+    last_ready: u64,
+    persisted_ready: u64,
+    /// The newest Ready with a new term or vote.
+    vote_ready: u64,
+    vote: (u64, u64),
+    /// Asked for at a moment when it was not possible.
+    campaign_wanted: bool,
+    timeout_now: Option<Message>,
     shown: (StateRole, u64, u64),
+    pub log: Vec<String>,
+}
+
+fn is_conf(entry: &Entry) -> bool {
+    entry.get_entry_type() != EntryType::EntryNormal
+}
+
+fn splitmix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 impl Machine {
-    pub fn new(settings: Settings, core: Core, applied: u64) -> Outcome<Machine> {
-        let config = Config {
-            id: settings.id,
-            election_tick: settings.election_ticks,
-            heartbeat_tick: settings.heartbeat_ticks,
-            applied,
-            max_size_per_msg: settings.max_message_bytes,
-            max_inflight_msgs: settings.max_inflight_messages,
-            check_quorum: true,
-            pre_vote: true,
-            // One value only: whatever raft-rs draws is this one, and is seen as drawn by set_timeout().
-            min_election_tick: settings.election_ticks,
-            max_election_tick: settings.election_ticks + 1,
-            read_only_option: ReadOnlyOption::Safe,
-            skip_bcast_commit: false,
-            batch_append: false,
-            priority: 0,
-            max_uncommitted_size: settings.max_uncommitted_bytes,
-            max_committed_size_per_ready: settings.max_committed_bytes_per_ready,
+    pub fn new(settings: Settings, logger: &slog::Logger, mut start: Start) -> Outcome<Machine> {
+        config(&settings, 0).validate().map_err(|e| Fail::BadRequest(e.to_string()))?;
+        // What was handed over was committed, whatever the last hard state on disk says.
+        let snapshot_index = start.log.first_index - 1;
+        start.applied = start.applied.max(snapshot_index);
+        let known = start.applied.max(start.conf_index);
+        start.hard_state.commit = start.hard_state.commit.max(known);
+        let (commit, applied, last) = (start.hard_state.commit, start.applied, start.log.last_index);
+        if commit > last {
+            return Err(Fail::Corrupt(format!("entry {commit} was committed but the log ends at {last}")));
+        }
+        let pending = |e: &&Entry| e.index > applied && e.index <= commit && e.index > start.conf_index && is_conf(e);
+        let no_conf_until = start.entries.iter().find(pending).map_or(commit, |e| e.index - 1);
+        check_conf(&start.conf_state, true).map_err(Fail::Corrupt)?;
+
+        let mut random = settings.seed ^ settings.id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut mark = random ^ start.hard_state.term.rotate_left(40) ^ last ^ commit.rotate_left(20);
+        let vote = (start.hard_state.term, start.hard_state.vote);
+        let store = Store::recover(start.hard_state, start.conf_state, start.log, start.entries, applied).map_err(Fail::Corrupt)?;
+        let node = RawNode::new(&config(&settings, applied), store, logger).map_err(|e| Fail::Corrupt(e.to_string()))?;
+        let timeout_of = (StateRole::Follower, vote.0);
+        let mut read_mark = [0; READ_MARK];
+        read_mark[..8].copy_from_slice(&settings.id.to_le_bytes());
+        read_mark[8..].copy_from_slice(&splitmix(&mut mark).to_le_bytes());
+        let timeout = settings.election_ticks + (splitmix(&mut random) % settings.election_ticks as u64) as usize;
+        let mut machine = Machine {
+            node,
+            settings,
+            random,
+            timeout,
+            timeout_of,
+            read_mark,
+            conf_index: start.conf_index,
+            conf_waiting: VecDeque::new(),
+            handed_over: applied,
+            installing: None,
+            last_ready: 0,
+            persisted_ready: 0,
+            vote_ready: 0,
+            vote,
+            campaign_wanted: false,
+            timeout_now: None,
+            shown: (StateRole::Follower, 0, vote.0),
+            log: Vec::new(),
         };
-        let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let node = RawNode::new(&config, Store(RefCell::new(core)), &logger).map_err(internal)?;
-        let random = settings.seed ^ settings.id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mut machine =
-            Machine { node, settings, random, handed_over: applied, installing: false, shown: (StateRole::Follower, 0, 0) };
-        machine.set_timeout();
+        // Otherwise a lone voter refuses to stand because of conf entries that its membership contains already.
+        if no_conf_until > machine.node.raft.raft_log.applied {
+            machine.node.advance_apply_to(no_conf_until);
+        }
+        machine.settle();
         Ok(machine)
     }
 
-    fn core(&self) -> std::cell::RefMut<'_, Core> {
-        self.node.raft.store().0.borrow_mut()
+    pub fn raft(&self) -> &raft::Raft<Store> {
+        &self.node.raft
     }
 
-    fn next_random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// raft-rs draws its timeouts from a thread-local generator; ours come from the caller's seed.
-    fn set_timeout(&mut self) {
-        let ticks = self.settings.election_ticks;
-        if self.node.raft.randomized_election_timeout() != ticks {
-            return;
-        }
-        let timeout = ticks + 1 + (self.next_random() % ticks as u64) as usize;
-        self.node.raft.set_randomized_election_timeout(timeout);
-    }
-
-    /// Every input begins and ends here.
-    fn input<T>(&mut self, work: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
-        self.flush_handed_over();
-        let result = work(self);
-        self.set_timeout();
-        result
-    }
-
-    fn flush_handed_over(&mut self) {
-        if !self.installing && self.handed_over > self.node.raft.raft_log.applied {
-            self.node.advance_apply_to(self.handed_over);
-        }
+    pub fn handed_over(&self) -> u64 {
+        self.handed_over
     }
 
     fn leads(&self) -> bool {
         self.node.raft.state == StateRole::Leader
     }
 
+    fn draw_timeout(&mut self) {
+        let ticks = self.settings.election_ticks;
+        self.timeout = ticks + (splitmix(&mut self.random) % ticks as u64) as usize;
+    }
+
+    /// After every input. raft-rs draws a timeout whenever it resets itself, from a thread-local generator: ours
+    /// replaces it before anything looks at it.
+    fn settle(&mut self) {
+        let now = (self.node.raft.state, self.node.raft.term);
+        if now != self.timeout_of {
+            if now.1 != self.timeout_of.1 || now.0 == StateRole::Leader {
+                self.campaign_wanted = false;
+            }
+            self.timeout_of = now;
+            self.draw_timeout();
+        }
+        if self.node.raft.randomized_election_timeout() != self.timeout {
+            self.node.raft.set_randomized_election_timeout(self.timeout);
+        }
+        if self.node.raft.leader_id != 0 {
+            self.campaign_wanted = false;
+        }
+        // A received snapshot carries the membership: conf entries before it are done with.
+        if let Some(snapshot) = self.node.raft.raft_log.unstable_snapshot() {
+            self.conf_index = self.conf_index.max(snapshot.get_metadata().index);
+            let conf_index = self.conf_index;
+            self.conf_waiting.retain(|index| *index > conf_index);
+        }
+    }
+
+    // ---- elections
+
+    /// Invariant 2. What is missing comes with take_ready(), persisted(), apply_conf() or snapshot_installed().
+    fn may_campaign(&self) -> bool {
+        let log = &self.node.raft.raft_log;
+        self.installing.is_none()
+            && log.unstable_snapshot().is_none()
+            && log.persisted == log.last_index()
+            && log.applied >= log.committed
+    }
+
     pub fn tick(&mut self) -> Outcome<()> {
-        self.input(|m| {
-            m.node.tick();
-            Ok(())
-        })
+        let raft = &self.node.raft;
+        let about_to_campaign = !self.leads() && raft.promotable() && raft.election_elapsed + 1 >= self.timeout;
+        if about_to_campaign && !self.may_campaign() {
+            return Ok(()); // the time is up at the first tick when it may
+        }
+        self.node.tick();
+        self.settle();
+        Ok(())
     }
 
     pub fn campaign(&mut self) -> Outcome<()> {
-        self.input(|m| match m.node.campaign() {
-            Ok(()) | Err(raft::Error::ProposalDropped) => Ok(()),
-            Err(error) => Err(internal(error)),
-        })
+        if self.leads() || !self.node.raft.promotable() {
+            return Ok(());
+        }
+        self.campaign_wanted = true;
+        self.campaign_if_wanted();
+        Ok(())
     }
 
-    pub fn step(&mut self, message: Message) -> Outcome<()> {
-        self.input(|m| {
-            let beyond_our_log = message.get_msg_type() == MessageType::MsgHeartbeat
-                && message.commit > m.node.raft.raft_log.last_index();
-            if message.to != m.settings.id || beyond_our_log {
-                return Ok(()); // trap 8: fatal inside
-            }
-            // Errors here say that the message is stale or of a stranger: dropped, as a lost one.
-            let _ = m.node.step(message);
-            Ok(())
-        })
+    fn campaign_if_wanted(&mut self) {
+        if !self.campaign_wanted && self.timeout_now.is_none() || !self.may_campaign() {
+            return;
+        }
+        if let Some(message) = self.timeout_now.take() {
+            let _ = self.node.step(message); // stale ones are ignored
+        }
+        if std::mem::take(&mut self.campaign_wanted) && self.node.raft.promotable() {
+            self.node.campaign().expect("a campaign begins or is ignored");
+        }
+        self.settle();
     }
 
-    fn may_propose(&self) -> Outcome<()> {
+    /// Trap 14: clears the lease, keeps term and vote. Also how a leader steps down.
+    pub fn forget_leader(&mut self) -> Outcome<()> {
+        if self.node.raft.leader_id != 0 {
+            let term = self.node.raft.term;
+            self.node.raft.become_follower(term, 0);
+            self.draw_timeout();
+            self.settle();
+        }
+        Ok(())
+    }
+
+    pub fn transfer(&mut self, to: u64) -> Outcome<()> {
         if !self.leads() {
             return Err(Fail::NotLeader);
         }
-        if self.node.raft.lead_transferee.is_some() {
+        if !self.node.raft.prs().conf().voters().contains(to) {
+            return Err(Fail::BadRequest(format!("{to} is no voter")));
+        }
+        self.node.transfer_leader(to);
+        self.settle();
+        Ok(())
+    }
+
+    // ---- messages
+
+    pub fn step(&mut self, message: Message) -> Outcome<()> {
+        if let Err(why) = self.check_message(&message) {
+            if self.log.len() < 16 {
+                self.log.push(format!("dropped a {:?} from {}: {why}", message.get_msg_type(), message.from));
+            }
+            return Ok(());
+        }
+        if message.get_msg_type() == MessageType::MsgTimeoutNow && !self.may_campaign() {
+            self.timeout_now = Some(message);
+            return Ok(());
+        }
+        // Errors say that the sender isn't known (any more) or that there was nothing to do.
+        let _ = self.node.step(message);
+        self.settle();
+        Ok(())
+    }
+
+    /// Whatever would make raft-rs panic, or believe what can't be, is refused before it gets there (trap 8).
+    fn check_message(&self, m: &Message) -> Result<(), &'static str> {
+        const LIMIT: u64 = 1 << 62;
+        let raft = &self.node.raft;
+        let last = raft.raft_log.last_index();
+        let kind = m.get_msg_type();
+        if m.from == 0 || m.from == raft.id || m.to != raft.id {
+            return Err("wrong address");
+        }
+        if m.term >= LIMIT || m.index >= LIMIT || m.commit >= LIMIT || m.request_snapshot != 0 {
+            return Err("impossible numbers");
+        }
+        if (m.term == 0) != (kind == MessageType::MsgReadIndex) {
+            return Err("a message without term is a local one");
+        }
+        match kind {
+            MessageType::MsgAppend => check_entries(m),
+            MessageType::MsgSnapshot => check_snapshot(m),
+            MessageType::MsgAppendResponse if self.leads() && m.term == raft.term => {
+                let end = if m.reject { m.reject_hint } else { m.index };
+                (end <= last).then_some(()).ok_or("acknowledges what is not in our log")
+            }
+            MessageType::MsgHeartbeat if m.term >= raft.term && m.commit > last => Err("its commit is beyond our log"),
+            MessageType::MsgReadIndex if !self.leads() => Err("we don't lead"),
+            MessageType::MsgReadIndexResp if !self.is_our_read(m) => Err("not our read"),
+            MessageType::MsgAppendResponse
+            | MessageType::MsgRequestVote
+            | MessageType::MsgRequestVoteResponse
+            | MessageType::MsgHeartbeat
+            | MessageType::MsgHeartbeatResponse
+            | MessageType::MsgTimeoutNow
+            | MessageType::MsgReadIndex
+            | MessageType::MsgReadIndexResp
+            | MessageType::MsgRequestPreVote
+            | MessageType::MsgRequestPreVoteResponse => Ok(()),
+            _ => Err("not a message between members"),
+        }
+    }
+
+    fn is_our_read(&self, m: &Message) -> bool {
+        m.entries.len() == 1 && m.entries[0].data.starts_with(&self.read_mark)
+    }
+
+    // ---- proposals
+
+    fn may_propose(&self) -> Outcome<()> {
+        let raft = &self.node.raft;
+        if !self.leads() || raft.prs().get(raft.id).is_none() {
+            return Err(Fail::NotLeader);
+        }
+        if raft.lead_transferee.is_some() {
             return Err(Fail::Transfer);
         }
         Ok(())
     }
 
-    pub fn propose(&mut self, payload: Vec<u8>) -> Outcome<u64> {
-        self.input(|m| {
-            m.may_propose()?;
-            match m.node.propose(Vec::new(), payload) {
-                Ok(()) => Ok(m.node.raft.raft_log.last_index()),
-                Err(raft::Error::ProposalDropped) => Err(Fail::Busy),
-                Err(error) => Err(internal(error)),
-            }
-        })
-    }
-
-    /// `payload` travels as the entry's context; raft-rs' own form of the change is of no use behind this call.
-    pub fn propose_conf(&mut self, change: ConfChangeV2, payload: Vec<u8>) -> Outcome<u64> {
-        self.input(|m| {
-            m.may_propose()?;
-            let joint = !m.node.raft.prs().conf().to_conf_state().voters_outgoing.is_empty();
-            // raft-rs turns a change that it refuses into an empty entry: it is told apart here, before.
-            if m.node.raft.has_pending_conf() || joint != change.changes.is_empty() {
-                return Err(Fail::Busy);
-            }
-            match m.node.propose_conf_change(payload, change) {
-                Ok(()) => Ok(m.node.raft.raft_log.last_index()),
-                Err(raft::Error::ProposalDropped) => Err(Fail::Busy),
-                Err(error) => Err(internal(error)),
-            }
-        })
-    }
-
-    pub fn apply_conf(&mut self, change: ConfChangeV2) -> Outcome<ConfState> {
-        let state = self.node.apply_conf_change(&change).map_err(internal)?;
-        self.core().conf_state = state.clone();
-        if self.leads() && !state.voters.contains(&self.settings.id) && !state.voters_outgoing.contains(&self.settings.id) {
-            let term = self.node.raft.term; // trap 5
-            self.node.raft.become_follower(term, 0);
+    /// What raft-rs does for a local MsgPropose, without its copies and, for conf entries, without its parsing.
+    fn append(&mut self, entry: Entry) -> Outcome<u64> {
+        let raft = &mut self.node.raft;
+        if !raft.append_entry(&mut [entry]) {
+            return Err(Fail::Busy);
         }
-        self.set_timeout();
-        Ok(state)
+        raft.bcast_append();
+        let index = raft.raft_log.last_index();
+        self.settle();
+        Ok(index)
     }
 
-    pub fn read_index(&mut self, context: Vec<u8>) -> Outcome<()> {
-        self.input(|m| {
-            let ready = if m.leads() { m.node.raft.commit_to_current_term() } else { m.node.raft.leader_id != 0 };
-            if !ready {
-                return Err(Fail::NotLeader); // trap 12: dropped silently inside
-            }
-            m.node.read_index(context);
-            Ok(())
-        })
+    pub fn propose(&mut self, payload: Bytes) -> Outcome<u64> {
+        self.may_propose()?;
+        let mut entry = Entry::default();
+        entry.data = payload;
+        self.append(entry)
     }
 
-    pub fn transfer(&mut self, to: u64) -> Outcome<()> {
-        self.input(|m| {
-            if !m.leads() {
-                return Err(Fail::NotLeader);
-            }
-            m.node.transfer_leader(to);
-            Ok(())
-        })
-    }
-
-    pub fn forget_leader(&mut self) -> Outcome<()> {
-        self.input(|m| {
-            let term = m.node.raft.term;
-            m.node.raft.become_follower(term, 0); // keeps term and vote (trap 14)
-            Ok(())
-        })
-    }
-
-    pub fn report(&mut self, peer: u64, what: u8) -> Outcome<()> {
-        self.input(|m| {
-            match what {
-                0 => m.node.report_unreachable(peer),
-                1 => m.node.report_snapshot(peer, SnapshotStatus::Failure),
-                _ => m.node.report_snapshot(peer, SnapshotStatus::Finish),
-            }
-            Ok(())
-        })
-    }
-
-    pub fn offer_snapshot(&mut self, peer: u64, snapshot: Snapshot) {
-        let lists = {
-            let conf = snapshot.get_metadata().get_conf_state();
-            conf.voters.contains(&peer) || conf.learners.contains(&peer) || conf.voters_outgoing.contains(&peer)
-        };
-        if lists {
-            self.core().offered.insert(peer, snapshot); // trap 6: others would be ignored by the receiver
+    /// raft-rs silently turns a change that it refuses into an empty entry, and one that is impossible into an error on
+    /// every member at apply: both are refused here, to the proposer.
+    pub fn propose_conf(&mut self, change: &ConfChangeV2, payload: Bytes) -> Outcome<u64> {
+        self.may_propose()?;
+        let raft = &mut self.node.raft;
+        let joint = is_joint(raft);
+        if raft.has_pending_conf() || !self.conf_waiting.is_empty() || (joint && !change.changes.is_empty()) {
+            return Err(Fail::Busy);
         }
+        check_change(raft, change).map_err(Fail::BadRequest)?;
+        let before = raft.pending_conf_index;
+        raft.pending_conf_index = raft.raft_log.last_index() + 1;
+        let mut entry = Entry::default();
+        entry.set_entry_type(EntryType::EntryConfChangeV2);
+        entry.data = payload;
+        let result = self.append(entry);
+        if result.is_err() {
+            self.node.raft.pending_conf_index = before;
+        }
+        result
     }
 
-    pub fn take_wanted(&mut self) -> Vec<u64> {
-        std::mem::take(&mut self.core().wanted)
-    }
+    // ---- membership
 
-    pub fn fetched(&mut self, token: u64, entries: Vec<Entry>) -> Outcome<()> {
-        self.input(|m| {
-            let contexts = m.core().fetched(token, entries);
-            for context in contexts {
-                m.node.on_entries_fetched(context);
+    pub fn apply_conf(&mut self, index: u64, change: &ConfChangeV2) -> Outcome<ConfState> {
+        if index <= self.conf_index {
+            return Ok(self.node.raft.prs().conf().to_conf_state()); // trap 4: it is in there already
+        }
+        if self.conf_waiting.front() != Some(&index) {
+            return Err(Fail::Misuse(format!("conf entry {index} applied out of order, {:?} wait", self.conf_waiting)));
+        }
+        self.conf_waiting.pop_front();
+        self.conf_index = index;
+        if !change.changes.is_empty() || is_joint(&self.node.raft) {
+            // A change that doesn't fit has no effect, on all members alike.
+            if let Err(error) = self.node.apply_conf_change(change) {
+                self.log.push(format!("conf entry {index} had no effect: {error}"));
             }
-            m.core().fetch_done(token);
-            Ok(())
-        })
+        }
+        let conf = self.node.raft.prs().conf().to_conf_state();
+        if self.leads() && !self.node.raft.prs().conf().voters().contains(self.settings.id) {
+            let term = self.node.raft.term;
+            self.node.raft.become_follower(term, 0); // trap 5
+        }
+        self.advance_applied();
+        self.campaign_if_wanted();
+        Ok(conf)
     }
+
+    /// Tells raft-rs what was handed over (invariant 1).
+    fn advance_applied(&mut self) {
+        let log = &self.node.raft.raft_log;
+        let target = self.conf_waiting.front().map_or(self.handed_over, |index| index - 1);
+        if self.installing.is_none() && log.unstable_snapshot().is_none() && target > log.applied {
+            let last = log.last_index();
+            self.node.advance_apply_to(target);
+            // It may have appended the entry that leaves a joint configuration; it doesn't send it.
+            if self.leads() && self.node.raft.raft_log.last_index() > last {
+                self.node.raft.bcast_append();
+            }
+        }
+        self.settle();
+    }
+
+    // ---- reads
+
+    pub fn read_index(&mut self, context: &[u8]) -> Outcome<()> {
+        let raft = &self.node.raft;
+        // Trap 12: raft-rs drops it silently in these cases.
+        let heard = if self.leads() { raft.commit_to_current_term() } else { raft.leader_id != 0 };
+        if !heard {
+            return Err(Fail::NotLeader);
+        }
+        let mut marked = Vec::with_capacity(READ_MARK + context.len());
+        marked.extend_from_slice(&self.read_mark);
+        marked.extend_from_slice(context);
+        self.node.read_index(marked);
+        self.settle();
+        Ok(())
+    }
+
+    // ---- peers
+
+    pub fn report_unreachable(&mut self, peer: u64) {
+        self.node.report_unreachable(peer);
+        self.settle();
+    }
+
+    pub fn report_snapshot(&mut self, peer: u64, arrived: bool) {
+        self.node.report_snapshot(peer, if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure });
+        self.settle();
+    }
+
+    pub fn offer_snapshot(&mut self, peer: u64, snapshot: Snapshot) -> Outcome<()> {
+        let meta = snapshot.get_metadata();
+        if meta.index == 0 || meta.index > self.handed_over || meta.term == 0 {
+            return Err(Fail::Misuse(format!("a snapshot at {} is offered, {} was handed over", meta.index, self.handed_over)));
+        }
+        check_conf(meta.get_conf_state(), false).map_err(Fail::Misuse)?;
+        self.node.mut_store().offer(peer, snapshot);
+        if self.leads() && peer != self.settings.id && self.node.raft.prs().get(peer).is_some() {
+            self.node.raft.send_append(peer); // else it would wait for the peer's next heartbeat
+        }
+        self.settle();
+        Ok(())
+    }
+
+    pub fn fetched(&mut self, first: u64, entries: Vec<Entry>) {
+        for retry in self.node.mut_store().fetched(first, entries) {
+            self.node.on_entries_fetched(retry);
+        }
+        self.settle();
+    }
+
+    // ---- storage
 
     pub fn persisted(&mut self, number: u64) -> Outcome<()> {
-        self.input(|m| {
-            m.node.on_persist_ready(number);
-            Ok(())
-        })
+        if number > self.last_ready {
+            return Err(Fail::Misuse(format!("ready {number} was persisted, the last one is {}", self.last_ready)));
+        }
+        if number > self.persisted_ready {
+            self.persisted_ready = number;
+            self.node.on_persist_ready(number);
+            self.finish_install();
+            self.settle();
+            self.campaign_if_wanted();
+        }
+        Ok(())
     }
 
     pub fn snapshot_installed(&mut self, index: u64) -> Outcome<()> {
-        self.installing = false;
-        self.handed_over = self.handed_over.max(index);
-        self.input(|_| Ok(()))
+        match &mut self.installing {
+            Some(installing) if installing.index == index => installing.installed = true,
+            _ if index <= self.handed_over => return Ok(()), // a newer one came meanwhile
+            _ => return Err(Fail::Misuse(format!("no snapshot at {index} is being installed"))),
+        }
+        self.finish_install();
+        self.campaign_if_wanted();
+        Ok(())
     }
 
-    pub fn compact(&mut self, first_kept: u64, term_before: u64) {
-        self.core().compact(first_kept, term_before);
+    fn finish_install(&mut self) {
+        if self.installing.as_ref().map_or(false, |i| i.installed && i.ready <= self.persisted_ready) {
+            self.installing = None;
+            self.advance_applied();
+        }
     }
 
-    pub fn has_ready(&mut self) -> bool {
-        self.flush_handed_over();
-        self.node.has_ready() || !self.core().fetch_requests.is_empty() || self.role() != self.shown
+    pub fn compact(&mut self, first_kept: u64, term_before: u64) -> Outcome<()> {
+        let store = self.node.raft.store();
+        if first_kept <= store.first() {
+            return Ok(());
+        }
+        let handed_over = self.handed_over.min(self.node.raft.raft_log.applied);
+        if first_kept > handed_over + 1 {
+            return Err(Fail::Misuse(format!("compacted up to {first_kept}, {handed_over} was handed over")));
+        }
+        let known = store.term_of(first_kept - 1).unwrap_or(0);
+        if known != term_before {
+            return Err(Fail::Misuse(format!("entry {} has term {known}, not {term_before}", first_kept - 1)));
+        }
+        self.node.mut_store().compact(first_kept);
+        Ok(())
     }
+
+    // ---- output
 
     fn role(&self) -> (StateRole, u64, u64) {
-        (self.node.raft.state, self.node.raft.leader_id, self.node.raft.term)
+        let raft = &self.node.raft;
+        (raft.state, raft.leader_id, raft.term)
+    }
+
+    pub fn has_ready(&self) -> bool {
+        let needs = self.node.raft.store().needs.borrow();
+        self.node.has_ready() || !needs.fetches.is_empty() || !needs.snapshots.is_empty() || self.role() != self.shown
     }
 
     pub fn take_ready(&mut self) -> Outcome<Output> {
-        self.flush_handed_over();
-        let mut ready: Ready = self.node.ready();
-        let snapshot = if ready.snapshot().is_empty() { None } else { Some(ready.snapshot().clone()) };
-        {
-            let mut core = self.core();
-            if let Some(snapshot) = &snapshot {
-                core.apply_snapshot(snapshot);
-            }
-            core.append(ready.entries());
-            if let Some(hard_state) = ready.hs() {
-                core.hard_state = hard_state.clone();
-            }
+        let mut ready = self.node.ready();
+        let mut out = Output { number: ready.number(), must_sync: ready.must_sync(), ..Output::default() };
+        self.last_ready = out.number;
+        if !ready.snapshot().is_empty() {
+            let snapshot = ready.snapshot().clone();
+            let index = snapshot.get_metadata().index;
+            self.node.mut_store().apply_snapshot(&snapshot);
+            self.installing = Some(Installing { index, ready: out.number, installed: false });
+            self.handed_over = self.handed_over.max(index);
+            out.snapshot = Some(snapshot);
         }
-        let committed = ready.take_committed_entries();
-        if let Some(last) = committed.last() {
-            self.handed_over = last.index;
-        }
-        self.installing |= snapshot.is_some();
-        let role = self.role();
-        let role_changed = role != self.shown;
-        self.shown = role;
-        let output = Output {
-            number: ready.number(),
-            messages: ready.take_messages(),
-            messages_after_persist: ready.take_persisted_messages(),
-            entries: ready.entries().clone(),
-            committed,
-            reads: ready.take_read_states().into_iter().map(|r| (r.index, r.request_ctx)).collect(),
-            fetches: std::mem::take(&mut self.core().fetch_requests),
-            hard_state: ready.hs().cloned(),
-            snapshot,
-            must_sync: ready.must_sync(),
-            role_changed,
-        };
+        out.entries = ready.take_entries();
+        self.node.mut_store().append(&out.entries);
+        out.committed = ready.take_committed_entries();
+        self.note_handed_over(&out.committed);
+        out.reads = ready.take_read_states().into_iter().map(|r| (r.index, unmark(r.request_ctx))).collect();
+        out.hard_state = ready.hs().cloned();
+        self.sort_messages(&mut out, ready.take_messages(), ready.take_persisted_messages());
         self.node.advance_append_async(ready);
-        let applied = self.node.raft.raft_log.applied;
-        let cache_bytes = self.settings.cache_bytes;
-        self.core().evict(applied, cache_bytes);
-        self.set_timeout();
-        Ok(output)
+        self.advance_applied();
+        self.campaign_if_wanted();
+        self.tidy_store();
+
+        let mut needs = self.node.raft.store().needs.borrow_mut();
+        out.fetches = std::mem::take(&mut needs.fetches);
+        out.wanted = std::mem::take(&mut needs.snapshots).into_iter().collect();
+        drop(needs);
+        let role = self.role();
+        out.role_changed = role != self.shown;
+        self.shown = role;
+        Ok(out)
     }
 
-    pub fn raft(&self) -> &raft::Raft<Store> {
-        &self.node.raft
+    fn note_handed_over(&mut self, committed: &[Entry]) {
+        for entry in committed.iter().filter(|e| e.index > self.conf_index && is_conf(e)) {
+            self.conf_waiting.push_back(entry.index);
+        }
+        if let Some(entry) = committed.last() {
+            self.handed_over = entry.index;
+        }
+    }
+
+    /// A leader sends while it writes (thesis 10.2.1), but only under a term that is durable: a lone voter leads at once,
+    /// and after a crash it would lead again in the same term and send its learners other entries.
+    fn sort_messages(&mut self, out: &mut Output, now: Vec<Message>, after_persist: Vec<Message>) {
+        if let Some(hard_state) = &out.hard_state {
+            if (hard_state.term, hard_state.vote) != self.vote {
+                self.vote = (hard_state.term, hard_state.vote);
+                self.vote_ready = out.number;
+            }
+        }
+        let max_bytes = self.settings.max_message_bytes;
+        let now = coalesce(now, max_bytes);
+        out.messages_after_persist = coalesce(after_persist, max_bytes);
+        if self.vote_ready > self.persisted_ready {
+            out.messages_after_persist.extend(now);
+        } else {
+            out.messages = now;
+        }
+    }
+
+    fn tidy_store(&mut self) {
+        let handed_over = self.handed_over.min(self.node.raft.raft_log.applied);
+        let cache_bytes = self.settings.cache_bytes;
+        self.node.mut_store().evict(handed_over, cache_bytes);
+        if self.node.raft.store().has_read() {
+            let leads = self.leads();
+            let next: Vec<u64> = self.node.raft.prs().iter().map(|(_, pr)| pr.next_idx).collect();
+            self.node.mut_store().forget_read(|first, last| leads && next.iter().any(|n| (first..=last).contains(n)));
+        }
     }
 }
+
+fn config(settings: &Settings, applied: u64) -> Config {
+    Config {
+        id: settings.id,
+        election_tick: settings.election_ticks,
+        heartbeat_tick: settings.heartbeat_ticks,
+        applied,
+        max_size_per_msg: settings.max_message_bytes,
+        max_inflight_msgs: settings.max_inflight_messages,
+        check_quorum: true,
+        pre_vote: true,
+        read_only_option: ReadOnlyOption::Safe,
+        skip_bcast_commit: false,
+        // raft-rs' own batching ignores max_size_per_msg and joins entries that don't follow each other; see outbox.rs.
+        batch_append: false,
+        max_uncommitted_size: settings.max_uncommitted_bytes,
+        max_committed_size_per_ready: settings.max_committed_bytes_per_ready,
+        ..Config::default()
+    }
+}
+
+fn unmark(mut context: Vec<u8>) -> Vec<u8> {
+    context.drain(..READ_MARK.min(context.len()));
+    context
+}
+
+fn is_joint(raft: &raft::Raft<Store>) -> bool {
+    !raft.prs().conf().to_conf_state().voters_outgoing.is_empty()
+}
+
+fn check_change(raft: &raft::Raft<Store>, change: &ConfChangeV2) -> Result<(), String> {
+    if change.changes.is_empty() {
+        return Ok(());
+    }
+    let mut changer = Changer::new(raft.prs());
+    let result = match change.enter_joint() {
+        Some(auto_leave) => changer.enter_joint(auto_leave, &change.changes),
+        None => changer.simple(&change.changes),
+    };
+    result.map(|_| ()).map_err(|e| e.to_string())
+}
+
+/// `m.entries` follow `m.index` without gap, in terms that never fall and don't pass the sender's.
+fn check_entries(m: &Message) -> Result<(), &'static str> {
+    let mut term = m.log_term;
+    if m.log_term > m.term || (m.index == 0) != (m.log_term == 0) {
+        return Err("impossible predecessor");
+    }
+    for (i, entry) in m.entries.iter().enumerate() {
+        if entry.index != m.index + 1 + i as u64 || entry.term < term.max(1) || entry.term > m.term {
+            return Err("entries that don't follow each other");
+        }
+        term = entry.term;
+    }
+    Ok(())
+}
+
+fn check_snapshot(m: &Message) -> Result<(), &'static str> {
+    let meta = m.get_snapshot().get_metadata();
+    if meta.index == 0 || meta.index >= 1 << 62 || meta.term == 0 || meta.term > m.term {
+        return Err("a snapshot of nothing");
+    }
+    check_conf(meta.get_conf_state(), false).map_err(|_| "a snapshot with an impossible membership")
+}
+
+/// raft-rs panics on a membership that contradicts itself.
+pub fn check_conf(conf: &ConfState, may_be_empty: bool) -> Result<(), String> {
+    let lists = [&conf.voters, &conf.learners, &conf.voters_outgoing, &conf.learners_next];
+    if may_be_empty && lists.iter().all(|list| list.is_empty()) && !conf.auto_leave {
+        return Ok(());
+    }
+    let unique = |ids: &[u64]| ids.iter().enumerate().all(|(i, id)| *id != 0 && !ids[..i].contains(id));
+    let voter = |id: &u64| conf.voters.contains(id) || conf.voters_outgoing.contains(id);
+    let joint = !conf.voters_outgoing.is_empty();
+    let consistent = !conf.voters.is_empty()
+        && lists.iter().all(|list| unique(list))
+        && !conf.learners.iter().any(voter)
+        && conf.learners_next.iter().all(|id| conf.voters_outgoing.contains(id) && !conf.voters.contains(id))
+        && (joint || conf.learners_next.is_empty() && !conf.auto_leave);
+    consistent.then_some(()).ok_or_else(|| format!("impossible membership {conf:?}"))
+}
+

@@ -1,131 +1,140 @@
 //! The log as raft-rs sees it: a window of recent entries in memory, the terms of all older ones, and what must be read
 //! from disk for peers that lag. Nothing here touches a disk: the caller does.
+//!
+//! Invariants
+//!   1. The window is the tail of the log: it ends at `last_index`, without gap.
+//!   2. It holds everything above what was handed over: those entries are asked for at any moment and an answer can't
+//!      wait (trap 11).
+//!   3. `runs` knows the term of every entry of the log, in memory or not.
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Result, Storage, StorageError};
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Entries that a peer needs and that are no longer in the window.
-struct Fetch {
-    contexts: Vec<GetEntriesContext>,
-    entries: Option<Vec<Entry>>,
+/// Retries that wait for one read from disk. Every heartbeat answer of a lagging peer is one; more would only repeat.
+const WAITING_MAX: usize = 16;
+
+/// What the caller must bring. Behind a RefCell: raft-rs asks through `&self`.
+#[derive(Default)]
+pub struct Needs {
+    /// Reads under way, by first index, with raft-rs' retries that wait for them.
+    open: BTreeMap<u64, Vec<GetEntriesContext>>,
+    /// (first, last) of reads that the caller was not told of yet.
+    pub fetches: Vec<(u64, u64)>,
+    /// Peers that need a snapshot, not told of yet.
+    pub snapshots: BTreeSet<u64>,
 }
 
-#[derive(Default)]
-pub struct Core {
-    pub hard_state: HardState,
-    pub conf_state: ConfState,
-    pub snapshot_index: u64,
-    pub snapshot_term: u64,
+pub struct Store {
+    start: RaftState,
+    snapshot_index: u64,
+    snapshot_term: u64,
     last_index: u64,
-    /// First index of each run of equal terms, ascending; the first run may begin before the window.
-    term_starts: Vec<(u64, u64)>,
+    /// (first index, term) of each run of equal terms, ascending; the first may begin before the log.
+    runs: Vec<(u64, u64)>,
     window: VecDeque<Entry>,
     window_bytes: usize,
-    fetches: HashMap<u64, Fetch>,
-    /// (first, last) of fetches that the caller has not been told of.
-    pub fetch_requests: Vec<(u64, u64)>,
-    pub offered: HashMap<u64, Snapshot>,
-    pub wanted: Vec<u64>,
+    /// Entries read from disk for lagging peers, by first index.
+    read: BTreeMap<u64, Vec<Entry>>,
+    offers: BTreeMap<u64, Snapshot>,
+    pub needs: RefCell<Needs>,
 }
-
-pub struct Store(pub RefCell<Core>);
 
 fn cost(entry: &Entry) -> usize {
-    entry.data.len() + entry.context.len() + 64
+    entry.data.len() + 64
 }
 
-impl Core {
-    pub fn set_log(&mut self, first_index: u64, last_index: u64, snapshot_term: u64, term_starts: Vec<(u64, u64)>) {
-        self.snapshot_index = first_index - 1;
-        self.snapshot_term = snapshot_term;
-        self.last_index = last_index;
-        self.term_starts = term_starts;
+fn last_of(entries: &[Entry]) -> u64 {
+    entries.last().map_or(0, |e| e.index)
+}
+
+pub struct LogExtent {
+    pub first_index: u64,
+    pub last_index: u64,
+    pub snapshot_term: u64,
+    pub runs: Vec<(u64, u64)>,
+}
+
+impl Store {
+    /// Checks what the caller recovered: `entries` must reach from `applied` + 1 (or before) to the end of the log.
+    pub fn recover(
+        hard_state: HardState,
+        conf_state: ConfState,
+        log: LogExtent,
+        entries: Vec<Entry>,
+        applied: u64,
+    ) -> std::result::Result<Store, String> {
+        let mut store = Store {
+            start: RaftState::new(hard_state, conf_state),
+            snapshot_index: log.first_index - 1,
+            snapshot_term: log.snapshot_term,
+            last_index: log.last_index,
+            runs: log.runs,
+            window: VecDeque::new(),
+            window_bytes: 0,
+            read: BTreeMap::new(),
+            offers: BTreeMap::new(),
+            needs: RefCell::default(),
+        };
+        store.check_runs()?;
+        store.check_entries(&entries, applied)?;
+        for entry in entries.into_iter().filter(|e| e.index >= log.first_index) {
+            store.window_bytes += cost(&entry);
+            store.window.push_back(entry);
+        }
+        if store.start.hard_state.term < store.last_term() {
+            return Err(format!("the log has term {} but the stored term is {}", store.last_term(), store.start.hard_state.term));
+        }
+        Ok(store)
     }
 
-    pub fn first_index(&self) -> u64 {
+    fn check_runs(&self) -> std::result::Result<(), String> {
+        let empty = self.last_index == self.snapshot_index;
+        let begins = self.runs.first().map_or(empty, |run| run.0 <= self.snapshot_index + 1);
+        let ascends = self.runs.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1);
+        let ends = self.runs.last().map_or(true, |run| run.0 <= self.last_index || empty);
+        let known = self.runs.iter().all(|run| run.1 >= self.snapshot_term && run.1 > 0);
+        if self.last_index < self.snapshot_index || !(empty || begins && ascends && ends && known) {
+            return Err(format!("the terms of entries {}..{} don't fit: {:?}", self.snapshot_index + 1, self.last_index, self.runs));
+        }
+        Ok(())
+    }
+
+    fn check_entries(&self, entries: &[Entry], applied: u64) -> std::result::Result<(), String> {
+        let mut expected = entries.first().map_or(self.last_index + 1, |e| e.index);
+        if expected > applied + 1 && applied < self.last_index {
+            return Err(format!("entry {} is missing", applied + 1));
+        }
+        for entry in entries {
+            let in_log = entry.index <= self.snapshot_index || self.term_of(entry.index).map_or(false, |t| t == entry.term);
+            if entry.index != expected || !in_log {
+                return Err(format!("entry {} of term {} doesn't fit into the log", entry.index, entry.term));
+            }
+            expected += 1;
+        }
+        if expected != self.last_index + 1 {
+            return Err(format!("entry {expected} is missing"));
+        }
+        Ok(())
+    }
+
+    pub fn first(&self) -> u64 {
         self.snapshot_index + 1
     }
 
-    pub fn last_index(&self) -> u64 {
+    pub fn last(&self) -> u64 {
         self.last_index
+    }
+
+    fn last_term(&self) -> u64 {
+        self.term_of(self.last_index).unwrap_or(0)
     }
 
     fn window_first(&self) -> u64 {
         self.last_index + 1 - self.window.len() as u64
     }
 
-    /// Entries at or behind the first new one are replaced.
-    pub fn append(&mut self, entries: &[Entry]) {
-        let Some(first) = entries.first().map(|e| e.index) else { return };
-        assert!(first > self.snapshot_index, "append below the snapshot");
-        assert!(first <= self.last_index + 1, "gap in the log");
-        while self.last_index >= first {
-            if let Some(old) = self.window.pop_back() {
-                self.window_bytes -= cost(&old);
-            }
-            self.last_index -= 1;
-        }
-        while self.term_starts.last().map_or(false, |run| run.0 >= first) {
-            self.term_starts.pop();
-        }
-        for entry in entries {
-            if self.term_starts.last().map_or(true, |run| run.1 != entry.term) {
-                self.term_starts.push((entry.index, entry.term));
-            }
-            self.window_bytes += cost(entry);
-            self.window.push_back(entry.clone());
-            self.last_index = entry.index;
-        }
-    }
-
-    /// Entries given at start: they are in the log already.
-    pub fn load(&mut self, entries: Vec<Entry>) {
-        for entry in entries {
-            self.window_bytes += cost(&entry);
-            self.window.push_back(entry);
-        }
-    }
-
-    /// Keeps everything above `applied`: raft-rs asks for those at any moment, and an answer can't wait (trap 11).
-    pub fn evict(&mut self, applied: u64, cache_bytes: usize) {
-        while self.window_bytes > cache_bytes && self.window.front().map_or(false, |e| e.index <= applied) {
-            let old = self.window.pop_front().unwrap();
-            self.window_bytes -= cost(&old);
-        }
-    }
-
-    pub fn apply_snapshot(&mut self, snapshot: &Snapshot) {
-        let meta = snapshot.get_metadata();
-        self.snapshot_index = meta.index;
-        self.snapshot_term = meta.term;
-        self.last_index = meta.index;
-        self.term_starts.clear();
-        self.window.clear();
-        self.window_bytes = 0;
-        self.fetches.clear();
-        self.offered.clear();
-        self.conf_state = meta.get_conf_state().clone();
-        self.hard_state.commit = self.hard_state.commit.max(meta.index);
-    }
-
-    pub fn compact(&mut self, first_kept: u64, term_before: u64) {
-        if first_kept <= self.first_index() || first_kept > self.last_index + 1 {
-            return;
-        }
-        self.snapshot_index = first_kept - 1;
-        self.snapshot_term = term_before;
-        while self.window.front().map_or(false, |e| e.index < first_kept) {
-            let old = self.window.pop_front().unwrap();
-            self.window_bytes -= cost(&old);
-        }
-        while self.term_starts.len() > 1 && self.term_starts[1].0 <= first_kept {
-            self.term_starts.remove(0);
-        }
-        self.offered.retain(|_, snapshot| snapshot.get_metadata().index >= first_kept - 1);
-    }
-
-    fn term(&self, index: u64) -> Result<u64> {
+    pub fn term_of(&self, index: u64) -> Result<u64> {
         if index == self.snapshot_index {
             return Ok(self.snapshot_term);
         }
@@ -135,52 +144,128 @@ impl Core {
         if index > self.last_index {
             return Err(Error::Store(StorageError::Unavailable));
         }
-        let after = self.term_starts.partition_point(|run| run.0 <= index);
-        assert!(after > 0, "no term known for an entry of the log");
-        Ok(self.term_starts[after - 1].1)
+        let after = self.runs.partition_point(|run| run.0 <= index);
+        assert!(after > 0, "no term known for entry {index} of the log");
+        Ok(self.runs[after - 1].1)
     }
 
-    fn entries(&mut self, low: u64, high: u64, max_size: u64, context: GetEntriesContext) -> Result<Vec<Entry>> {
-        if low < self.first_index() {
-            return Err(Error::Store(StorageError::Compacted));
+    /// Entries at or behind the first new one are replaced.
+    pub fn append(&mut self, entries: &[Entry]) {
+        let Some(first) = entries.first().map(|e| e.index) else { return };
+        assert!(first > self.snapshot_index, "entry {first} is below the snapshot at {}", self.snapshot_index);
+        assert!(first <= self.last_index + 1, "entry {first} leaves a gap behind {}", self.last_index);
+        assert!(first >= self.window_first(), "entry {first} replaces one that was handed over");
+        while self.last_index >= first {
+            if let Some(old) = self.window.pop_back() {
+                self.window_bytes -= cost(&old);
+            }
+            self.last_index -= 1;
         }
-        assert!(high <= self.last_index + 1, "entries beyond the log");
-        let window_first = self.window_first();
-        if low >= window_first {
-            let skip = (low - window_first) as usize;
-            let found = self.window.iter().skip(skip).take((high - low) as usize);
-            return Ok(limited(found, max_size));
+        while self.runs.last().map_or(false, |run| run.0 >= first) {
+            self.runs.pop();
         }
-        if let Some(Fetch { entries: Some(entries), .. }) = self.fetches.get(&low) {
-            return Ok(limited(entries.iter().take((high - low) as usize), max_size));
+        for entry in entries {
+            if self.runs.last().map_or(true, |run| run.1 != entry.term) {
+                self.runs.push((entry.index, entry.term));
+            }
+            self.window_bytes += cost(entry);
+            self.window.push_back(entry.clone());
+            self.last_index = entry.index;
+        }
+    }
+
+    pub fn evict(&mut self, handed_over: u64, cache_bytes: usize) {
+        while self.window_bytes > cache_bytes && self.window.front().map_or(false, |e| e.index <= handed_over) {
+            if let Some(old) = self.window.pop_front() {
+                self.window_bytes -= cost(&old);
+            }
+        }
+    }
+
+    pub fn apply_snapshot(&mut self, snapshot: &Snapshot) {
+        let meta = snapshot.get_metadata();
+        self.snapshot_index = meta.index;
+        self.snapshot_term = meta.term;
+        self.last_index = meta.index;
+        self.runs.clear();
+        self.window.clear();
+        self.window_bytes = 0;
+        self.read.clear();
+        self.offers.clear();
+    }
+
+    pub fn compact(&mut self, first_kept: u64) {
+        if first_kept <= self.first() {
+            return;
+        }
+        self.snapshot_term = self.term_of(first_kept - 1).expect("compacted within the log");
+        self.snapshot_index = first_kept - 1;
+        while self.window.front().map_or(false, |e| e.index < first_kept) {
+            if let Some(old) = self.window.pop_front() {
+                self.window_bytes -= cost(&old);
+            }
+        }
+        let gone = self.runs.partition_point(|run| run.0 <= first_kept).saturating_sub(1);
+        self.runs.drain(..gone);
+        if self.last_index < first_kept {
+            self.runs.clear();
+        }
+        self.read.retain(|first, _| *first >= first_kept);
+        self.offers.retain(|_, snapshot| snapshot.get_metadata().index >= first_kept - 1);
+    }
+
+    // ---- entries for peers that lag
+
+    /// Entries came from disk (none: could not be read). Returns raft-rs' retries that waited for them.
+    pub fn fetched(&mut self, first: u64, entries: Vec<Entry>) -> Vec<GetEntriesContext> {
+        let waiting = self.needs.get_mut().open.remove(&first).unwrap_or_default();
+        // Compacted or replaced meanwhile: asked for again, if still needed, by the next answer of the peer.
+        let fits = |(i, e): (usize, &Entry)| e.index == first + i as u64 && self.term_of(e.index).map_or(false, |t| t == e.term);
+        if entries.is_empty() || first < self.first() || !entries.iter().enumerate().all(fits) {
+            return Vec::new();
+        }
+        self.read.insert(first, entries);
+        waiting
+    }
+
+    /// Drops what no peer goes on reading from. `needed`: the next index of each peer.
+    pub fn forget_read(&mut self, needed: impl Fn(u64, u64) -> bool) {
+        self.read.retain(|first, entries| needed(*first, last_of(entries)));
+    }
+
+    pub fn has_read(&self) -> bool {
+        !self.read.is_empty()
+    }
+
+    fn old_entries(&self, low: u64, high: u64, max_size: u64, context: GetEntriesContext) -> Result<Vec<Entry>> {
+        if let Some((first, entries)) = self.read.range(..=low).next_back() {
+            if low <= last_of(entries) {
+                let skip = (low - first) as usize;
+                return Ok(limited(entries.iter().skip(skip).take((high - low) as usize), max_size));
+            }
         }
         assert!(context.can_async(), "entries {low}..{high} were asked for at once and are not in memory");
-        let fetch = self.fetches.entry(low).or_insert_with(|| {
-            self.fetch_requests.push((low, high - 1));
-            Fetch { contexts: Vec::new(), entries: None }
-        });
-        fetch.contexts.push(context);
+        let mut needs = self.needs.borrow_mut();
+        if !needs.open.contains_key(&low) {
+            let last = (self.window_first() - 1).min(high - 1);
+            needs.fetches.push((low, last));
+        }
+        let waiting = needs.open.entry(low).or_default();
+        if waiting.len() < WAITING_MAX {
+            waiting.push(context);
+        }
         Err(Error::Store(StorageError::LogTemporarilyUnavailable))
     }
 
-    /// Entries read from disk have come. The contexts are to be given to raft-rs, then fetch_done() is to be called.
-    pub fn fetched(&mut self, low: u64, entries: Vec<Entry>) -> Vec<GetEntriesContext> {
-        if entries.is_empty() {
-            self.fetches.remove(&low);
-            return Vec::new();
-        }
-        match self.fetches.get_mut(&low) {
-            Some(fetch) => {
-                fetch.entries = Some(entries);
-                std::mem::take(&mut fetch.contexts)
-            }
-            None => Vec::new(),
-        }
-    }
+    // ---- snapshots for peers that need one
 
-    pub fn fetch_done(&mut self, low: u64) {
-        self.fetches.remove(&low);
+    pub fn offer(&mut self, peer: u64, snapshot: Snapshot) {
+        self.offers.insert(peer, snapshot);
     }
+}
+
+fn names(conf: &ConfState, id: u64) -> bool {
+    conf.voters.contains(&id) || conf.learners.contains(&id) || conf.voters_outgoing.contains(&id)
 }
 
 /// As many as fit, at least one.
@@ -199,36 +284,45 @@ fn limited<'a>(entries: impl Iterator<Item = &'a Entry>, max_size: u64) -> Vec<E
 
 impl Storage for Store {
     fn initial_state(&self) -> Result<RaftState> {
-        let core = self.0.borrow();
-        Ok(RaftState { hard_state: core.hard_state.clone(), conf_state: core.conf_state.clone() })
+        Ok(self.start.clone())
     }
 
     fn entries(&self, low: u64, high: u64, max_size: impl Into<Option<u64>>, context: GetEntriesContext) -> Result<Vec<Entry>> {
-        self.0.borrow_mut().entries(low, high, max_size.into().unwrap_or(u64::MAX), context)
+        if low < self.first() {
+            return Err(Error::Store(StorageError::Compacted));
+        }
+        assert!(high <= self.last_index + 1, "entries up to {high} were asked for, the log ends at {}", self.last_index);
+        let max_size = max_size.into().unwrap_or(u64::MAX);
+        let window_first = self.window_first();
+        if low < window_first {
+            return self.old_entries(low, high, max_size, context);
+        }
+        let begin = (low - window_first) as usize;
+        Ok(limited(self.window.range(begin..begin + (high - low) as usize), max_size))
     }
 
     fn term(&self, index: u64) -> Result<u64> {
-        self.0.borrow().term(index)
+        self.term_of(index)
     }
 
     fn first_index(&self) -> Result<u64> {
-        Ok(self.0.borrow().first_index())
+        Ok(self.first())
     }
 
     fn last_index(&self) -> Result<u64> {
-        Ok(self.0.borrow().last_index())
+        Ok(self.last())
     }
 
+    /// A snapshot that doesn't list its receiver would be ignored there (trap 6); one that ends before our log begins
+    /// would leave a gap.
     fn snapshot(&self, request_index: u64, to: u64) -> Result<Snapshot> {
-        let mut core = self.0.borrow_mut();
-        if let Some(snapshot) = core.offered.get(&to) {
-            if snapshot.get_metadata().index >= request_index {
+        if let Some(snapshot) = self.offers.get(&to) {
+            let meta = snapshot.get_metadata();
+            if meta.index >= request_index && meta.index >= self.snapshot_index && names(meta.get_conf_state(), to) {
                 return Ok(snapshot.clone());
             }
         }
-        if !core.wanted.contains(&to) {
-            core.wanted.push(to);
-        }
+        self.needs.borrow_mut().snapshots.insert(to);
         Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
     }
 }
