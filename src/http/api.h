@@ -1,0 +1,87 @@
+// Api: the HTTP API of a node: routes, checks in the reference's order, bodies in and out (spec http-api, cluster.md 5).
+//
+// Threads: handle() on net threads; completions from any. Must outlive the server that calls it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "auth/credentials.h"
+#include "base/clock.h"
+#include "base/metrics.h"
+#include "http/backend.h"
+#include "http/request_target.h"
+#include "http/server.h"
+#include "http/write_queue.h"
+
+namespace rq::http {
+
+struct ApiOptions {
+  std::string version = "10";
+  std::string allow_origin;                                 // empty: header absent
+  std::string bind_addr, cluster_addr;                      // for /status
+  const auth::CredentialStore* credentials = nullptr;       // null: no auth
+  QueueOptions queue;
+  std::vector<std::string> command_line;
+  std::string licenses;
+  std::function<std::optional<std::string>(std::string_view)> syntax_error;   // of one SQL text; nullopt: it can be parsed
+  std::function<bool(std::string_view)> disallowed;                           // a PRAGMA that nobody may run
+};
+
+class Api final : public Service {
+ public:
+  Api(ApiOptions options, Backend& backend, Clock& clock, Metrics& metrics);
+  ~Api() override;
+  void handle(std::shared_ptr<Exchange> exchange) override;
+  void stop_queue(std::chrono::milliseconds within) { queue_.stop(within); }
+
+ private:
+  class DbCall;
+  struct Route;
+  struct Context {
+    std::shared_ptr<Exchange> exchange;
+    Target target;
+    Credentials credentials;
+  };
+  using Handler = void (Api::*)(Context&);
+
+  static const Route* find_route(std::string_view path);
+  bool permitted(const Credentials& who, const Route& route) const;
+  void respond(Exchange& exchange, int status, std::string_view type, std::string body, std::string_view extra = {}) const;
+  void respond_error(Exchange& exchange, int status, std::string_view text) const;
+  void respond_empty(Exchange& exchange, int status, bool json) const;
+  void respond(Exchange& exchange, TextReply&& reply, std::string_view raw_path, std::string_view raw_query) const;
+  ReplyFn replier(const Context& context) const;
+
+  void execute(Context& context);
+  void query(Context& context);
+  void request(Context& context);
+  void run_sql(Context& context, pb::Request::Kind kind);
+  void enqueue(Context& context);
+  void show_sql(Context& context);
+  void status(Context& context);
+  void nodes(Context& context);
+  void leader(Context& context);
+  void remove(Context& context);
+  void ready(Context& context);
+  void debug_vars(Context& context);
+  void licenses(Context& context);
+  void not_yet(Context& context);
+  void unserved(Context& context);
+  void sql_answered(Exchange& exchange, std::uint32_t render, std::string_view path, std::string_view raw_query, SqlReply&& reply) const;
+  std::string http_status() const;
+  Routing routing(const Context& context) const;
+
+  const ApiOptions options_;
+  Backend& backend_;
+  Clock& clock_;
+  Metrics& metrics_;
+  std::string common_headers_;
+  WriteQueue queue_;
+};
+
+}  // namespace rq::http

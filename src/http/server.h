@@ -1,0 +1,76 @@
+// Server: HTTP/1.x connections on net threads. Knows nothing of paths: every complete request goes to the Service.
+//
+// Threads: net-0..N-1, each with its own io_context; a connection stays on one. Service::handle() is called there and must
+// not block; Exchange::respond() may be called once, from any thread, also inside handle(). Answers leave in the order of
+// the requests (pipelining). on_net_thread() and respond() from other threads are collected: a busy net thread is not woken
+// for each.
+// Limits (Limits): a client that sends nothing, half a header or half a body, or doesn't read its answers, is cut off.
+// stop(): no new connections, idle ones are closed, running requests get `drain` to end. May be called twice.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace rq::http {
+
+struct Limits {
+  std::size_t header_bytes = 1u << 20;
+  std::size_t body_bytes = 512u << 20;
+  std::size_t connections = 10'000;
+  std::size_t pipelined = 64;                               // requests of one connection under way
+  std::chrono::seconds header_time{30}, body_stall{30}, idle_time{300}, write_stall{60};
+  std::chrono::milliseconds drain{3000};
+};
+
+struct Request {
+  std::string method, target, body;
+  std::string content_type, authorization;
+  bool has_content_length = false;
+};
+
+struct Response {
+  int status = 200;
+  std::string headers;        // complete lines, each ended by CRLF; without length, date and connection
+  std::string body;
+};
+
+class Connection;
+
+class Exchange {
+ public:
+  virtual ~Exchange() = default;
+  virtual void respond(Response&& response) = 0;
+  virtual bool client_gone() const = 0;                     // any thread
+  // Calls `work` on the net thread after that time (at most 24 days); on the net thread only.
+  virtual void after(std::chrono::nanoseconds time, std::function<void()> work) = 0;
+  Request request;
+  unsigned net_thread = 0;
+};
+
+class Service {
+ public:
+  virtual ~Service() = default;
+  virtual void handle(std::shared_ptr<Exchange> exchange) = 0;
+};
+
+class Server {
+ public:
+  // Errc::Io "failed to listen on ADDR: ...". `addr` is host:port; an empty host means all addresses.
+  static Result<std::unique_ptr<Server>> listen(const std::string& addr, unsigned net_threads, const Limits& limits);
+  virtual ~Server() = default;
+  virtual void start(Service& service) = 0;
+  virtual void stop() = 0;
+  virtual unsigned net_threads() const = 0;
+  virtual void on_net_thread(unsigned number, std::function<void()> work) = 0;
+};
+
+std::string_view reason_of(int status);
+
+}  // namespace rq::http

@@ -1,0 +1,375 @@
+#include "wal/log.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "support/memory_disk.h"
+
+namespace rq::wal {
+namespace {
+
+using raft::Entry;
+using raft::HardState;
+using test::MemoryDisk;
+using test::SeededRng;
+
+constexpr Options kSmall{.segment_bytes_first = 8192, .segment_bytes_max = 32768};
+const std::string kDir = "/data/raft";
+
+Entry entry(std::uint64_t index, std::uint64_t term, std::string payload, raft::EntryType type = raft::EntryType::Normal) {
+  return {.type = type, .term = Term{term}, .index = Index{index}, .payload = std::make_shared<const std::string>(std::move(payload))};
+}
+
+bool same(const Entry& a, const Entry& b) {
+  return a.index == b.index && a.term == b.term && a.type == b.type && *a.payload == *b.payload;
+}
+
+Log::Opened must_open(MemoryDisk& disk, const Options& options = kSmall) {
+  auto opened = Log::open(disk, kDir, options);
+  EXPECT_TRUE(opened) << (opened ? "" : opened.error().text());
+  return *std::move(opened);
+}
+
+// What the log should hold: the same operations on plain containers.
+struct Model {
+  std::map<std::uint64_t, Entry> entries;
+  HardState hard_state;
+  Membership membership;
+  std::uint64_t first = 1;
+  void append(const Batch& batch) {
+    if (batch.snapshot) {
+      entries.clear();
+      first = batch.snapshot->index.value + 1;
+    }
+    for (const Entry& one : batch.entries) {
+      entries.erase(entries.lower_bound(one.index.value), entries.end());
+      entries[one.index.value] = one;
+    }
+    if (batch.hard_state) hard_state = *batch.hard_state;
+    if (batch.membership) membership = *batch.membership;
+  }
+  std::uint64_t last() const { return entries.empty() ? first - 1 : entries.rbegin()->first; }
+};
+
+void expect_equal(const Model& model, const Log& log, const Recovered& recovered) {
+  EXPECT_EQ(recovered.hard_state, model.hard_state);
+  EXPECT_EQ(recovered.membership, model.membership);
+  ASSERT_EQ(recovered.last.value, model.last());
+  if (model.entries.empty()) return;
+  const auto read = log.read(Index{model.entries.begin()->first}, Index{model.last()}, SIZE_MAX);
+  ASSERT_TRUE(read) << read.error().text();
+  ASSERT_EQ(read->size(), model.entries.size());
+  for (const Entry& one : *read) EXPECT_TRUE(same(one, model.entries.at(one.index.value))) << one.index.value;
+  for (const auto& [index, one] : model.entries) EXPECT_EQ(*log.term_of(Index{index}), one.term);
+}
+
+const Batch kBootstrap{.snapshot = SnapshotMark{Index{1}, Term{1}},
+                       .entries = {},
+                       .hard_state = HardState{Term{1}, {}, Index{1}},
+                       .membership = Membership{Index{1}, {.voters = {RaftId{7}}}, "members"}};
+
+struct Step {
+  std::vector<Entry> entries;
+  std::optional<HardState> hard_state;
+  std::optional<Membership> membership;
+  Batch batch() const { return {.entries = entries, .hard_state = hard_state, .membership = membership}; }
+};
+
+Step random_step(SeededRng& rng, const Model& model, std::uint64_t& term) {
+  Step step;
+  if (rng.below(8) == 0) step.hard_state = HardState{Term{++term}, RaftId{rng.below(3)}, Index{model.last()}};
+  std::uint64_t index = model.last() + 1;
+  if (rng.below(6) == 0 && model.last() > model.first + 3) index -= 1 + rng.below(3);     // a conflicting tail is replaced
+  for (std::uint64_t n = rng.below(5); n > 0; --n)
+    step.entries.push_back(entry(index++, term, std::string(rng.below(rng.below(10) == 0 ? 5000 : 200), static_cast<char>('a' + rng.below(26))),
+                                 rng.below(20) == 0 ? raft::EntryType::ConfChange : raft::EntryType::Normal));
+  if (rng.below(15) == 0) step.membership = Membership{Index{model.last()}, {.voters = {RaftId{rng.below(9) + 1}}}, std::string(rng.below(300), 'm')};
+  return step;
+}
+
+TEST(Log, GivesBackWhatWasAppendedAlsoAfterReopening) {
+  for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+    SeededRng rng(seed);
+    MemoryDisk disk;
+    Model model;
+    auto opened = must_open(disk);
+    ASSERT_TRUE(opened.log->append(kBootstrap));
+    model.append(kBootstrap);
+    std::uint64_t term = 1;
+    for (int i = 0; i < 120; ++i) {
+      const Step step = random_step(rng, model, term);
+      ASSERT_TRUE(opened.log->append(step.batch()));
+      model.append(step.batch());
+      if (rng.below(3) == 0) {
+        ASSERT_TRUE(opened.log->sync());
+      }
+      if (rng.below(10) == 0) (void)opened.log->prepare_spare();
+      if (rng.below(25) == 0) {
+        ASSERT_TRUE(opened.log->sync());
+        opened = must_open(disk);
+        expect_equal(model, *opened.log, opened.recovered);
+      }
+    }
+  }
+}
+
+// Power goes at a random moment: what was synced is there, nothing is made up, and the log goes on.
+TEST(Log, LosesOnlyWhatWasNotSynced) {
+  for (std::uint64_t seed = 1; seed <= 300; ++seed) {
+    SeededRng rng(seed);
+    MemoryDisk disk;
+    Model durable, present;
+    std::vector<Model> possible;          // every state since the last sync
+    auto opened = must_open(disk);
+    ASSERT_TRUE(opened.log->append(kBootstrap));
+    ASSERT_TRUE(opened.log->sync());
+    present.append(kBootstrap);
+    std::uint64_t term = 1;
+    for (int round = 0; round < 4; ++round) {
+      possible = {present};
+      for (std::uint64_t n = rng.below(20); n > 0; --n) {
+        const Step step = random_step(rng, present, term);
+        ASSERT_TRUE(opened.log->append(step.batch()));
+        present.append(step.batch());
+        possible.push_back(present);
+        if (rng.below(4) == 0) {
+          ASSERT_TRUE(opened.log->sync());
+          possible = {present};
+        }
+      }
+      const auto loss = static_cast<MemoryDisk::Loss>(rng.below(3));
+      disk.lose_power(rng, loss);
+      auto again = Log::open(disk, kDir, kSmall);
+      ASSERT_TRUE(again) << "seed " << seed << ": " << again.error().text();
+      opened = *std::move(again);
+      // The durable entries are all there, and each entry found is one that was written.
+      const Model& base = possible.front();
+      for (const auto& [index, one] : base.entries) {
+        bool replaced = false;            // a later unsynced batch may have replaced it
+        for (const Model& model : possible) replaced |= !model.entries.contains(index) || !same(model.entries.at(index), one);
+        if (replaced) continue;
+        const auto read = opened.log->read(Index{index}, Index{index}, SIZE_MAX);
+        ASSERT_TRUE(read) << "seed " << seed << " entry " << index << ": " << read.error().text();
+        EXPECT_TRUE(same(read->front(), one)) << "seed " << seed;
+      }
+      EXPECT_GE(opened.recovered.hard_state.term, base.hard_state.term) << "seed " << seed;
+      Model found;
+      found.first = opened.recovered.first.value;
+      found.hard_state = opened.recovered.hard_state;
+      found.membership = opened.recovered.membership;
+      if (opened.recovered.last >= opened.recovered.first) {
+        const auto all = opened.log->read(opened.recovered.first, opened.recovered.last, SIZE_MAX);
+        ASSERT_TRUE(all);
+        for (const Entry& one : *all) {
+          bool written = false;
+          for (const Model& model : possible) written |= model.entries.contains(one.index.value) && same(model.entries.at(one.index.value), one);
+          EXPECT_TRUE(written) << "seed " << seed << ": entry " << one.index.value << " was never written";
+          found.entries[one.index.value] = one;
+        }
+      }
+      present = found;
+      term = std::max(term, present.hard_state.term.value);
+    }
+  }
+}
+
+// One file, one last batch: cut and flipped at every byte.
+struct LastBatch {
+  LastBatch() {
+    auto opened = must_open(disk);
+    EXPECT_TRUE(opened.log->append(kBootstrap));
+    EXPECT_TRUE(opened.log->append({.entries = std::vector{entry(2, 1, "acknowledged")}}));
+    EXPECT_TRUE(opened.log->sync());
+    path = kDir + "/" + disk.list(kDir)->front();
+    before = disk.contents(path);
+    EXPECT_TRUE(opened.log->append({.entries = std::vector{entry(3, 1, "last batch"), entry(4, 1, std::string(100, 'x'))}}));
+    after = disk.contents(path);
+    for (begin = 0; before[begin] == after[begin];) ++begin;
+    for (end = after.size(); before[end - 1] == after[end - 1];) --end;
+  }
+  MemoryDisk disk;
+  std::string path, before, after;
+  std::size_t begin = 0, end = 0;
+};
+
+TEST(Log, SurvivesACutAtEveryByteOfTheLastBatch) {
+  LastBatch last;
+  for (std::size_t cut = last.begin; cut <= last.end; ++cut) {
+    std::string torn = last.after;
+    std::fill(torn.begin() + static_cast<std::ptrdiff_t>(cut), torn.end(), '\0');
+    for (const bool shorter : {false, true}) {
+      last.disk.overwrite(last.path, shorter ? torn.substr(0, cut) : torn);
+      const auto opened = Log::open(last.disk, kDir, kSmall);
+      ASSERT_TRUE(opened) << cut << ": " << opened.error().text();
+      EXPECT_GE(opened->recovered.last.value, 2u);
+      EXPECT_EQ(*opened->log->read(Index{2}, Index{2}, 1)->front().payload, "acknowledged");
+    }
+  }
+}
+
+TEST(Log, SurvivesAFlippedBitAtEveryByteOfTheLastBatch) {
+  LastBatch last;
+  for (std::size_t at = last.begin; at < last.end; ++at) {
+    std::string flipped = last.after;
+    flipped[at] = static_cast<char>(flipped[at] ^ 0x10);
+    last.disk.overwrite(last.path, flipped);
+    const auto opened = Log::open(last.disk, kDir, kSmall);
+    ASSERT_TRUE(opened) << at << ": " << opened.error().text();
+    EXPECT_EQ(*opened->log->read(Index{2}, Index{2}, 1)->front().payload, "acknowledged");
+    // What is written over the torn place is found again, and nothing of the old behind it.
+    ASSERT_TRUE(opened->log->append({.entries = std::vector{entry(opened->recovered.last.value + 1, 2, "new")}}));
+    ASSERT_TRUE(opened->log->sync());
+    const auto again = Log::open(last.disk, kDir, kSmall);
+    ASSERT_TRUE(again) << at << ": " << again.error().text();
+    EXPECT_EQ(again->recovered.last.value, opened->recovered.last.value + 1);
+    EXPECT_EQ(*again->log->read(again->recovered.last, again->recovered.last, 1)->front().payload, "new");
+  }
+}
+
+TEST(Log, RefusesToStartWhenAcknowledgedBytesAreDamaged) {
+  MemoryDisk disk;
+  auto opened = must_open(disk);
+  ASSERT_TRUE(opened.log->append(kBootstrap));
+  for (std::uint64_t i = 2; i < 6; ++i) {
+    ASSERT_TRUE(opened.log->append({.entries = std::vector{entry(i, 1, "payload " + std::to_string(i))}}));
+    ASSERT_TRUE(opened.log->sync());
+  }
+  const std::string path = kDir + "/" + disk.list(kDir)->front();
+  std::string bytes = disk.contents(path);
+  const std::size_t at = bytes.find("payload 3");
+  bytes[at] ^= 1;
+  disk.overwrite(path, bytes);
+  const auto refused = Log::open(disk, kDir, kSmall);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Errc::Corrupt);
+  EXPECT_NE(refused.error().detail.find(path), std::string::npos);
+  EXPECT_NE(refused.error().detail.find("at byte"), std::string::npos);
+}
+
+// Every call fails once, the n-th, for every n: the log says so, and a restart finds all that was acknowledged.
+TEST(Log, SurvivesTheFailureOfEveryCall) {
+  for (std::uint64_t n = 1;; ++n) {
+    MemoryDisk disk;
+    disk.fail_call(n, Errc::Io);
+    std::uint64_t acknowledged = 0;
+    bool failed = false;
+    {
+      auto opened = Log::open(disk, kDir, kSmall);
+      failed = !opened;
+      if (opened) {
+        Log& log = *opened->log;
+        failed = !log.append(kBootstrap) || !log.sync();
+        for (std::uint64_t i = 2; i < 60 && !failed; ++i) {
+          failed = !log.append({.entries = std::vector{entry(i, 1, std::string(300, 'p'))}}) || !log.sync();
+          if (!failed) acknowledged = i;
+          if (i % 9 == 0) (void)log.prepare_spare();
+        }
+        if (failed) {
+          EXPECT_FALSE(log.append({.entries = std::vector{entry(acknowledged + 1, 1, "x")}}) && log.sync()) << "went on after a failure, n=" << n;
+        }
+      }
+    }
+    const bool reached = disk.calls() >= n;
+    disk.heal();
+    SeededRng rng(n);
+    disk.lose_power(rng, MemoryDisk::Loss::Suffix);
+    const auto again = Log::open(disk, kDir, kSmall);
+    ASSERT_TRUE(again) << "n=" << n << ": " << again.error().text();
+    EXPECT_GE(again->recovered.last.value, acknowledged) << "n=" << n;
+    if (!reached) break;
+  }
+}
+
+TEST(Log, RefusesEntriesOnAFullDiskAndTakesThemWhenThereIsSpace) {
+  MemoryDisk disk;
+  auto opened = must_open(disk);
+  ASSERT_TRUE(opened.log->append(kBootstrap));
+  disk.set_capacity(64 * 1024);
+  std::uint64_t index = 2;
+  Result<> result;
+  while ((result = opened.log->append({.entries = std::vector{entry(index, 1, std::string(500, 'p'))}}))) ++index;
+  EXPECT_EQ(result.error().code, Errc::NoSpace);
+  // A vote still fits, many times.
+  for (std::uint64_t term = 2; term < 100; ++term) {
+    ASSERT_TRUE(opened.log->append({.entries = {}, .hard_state = HardState{Term{term}, RaftId{3}, {}}}));
+    ASSERT_TRUE(opened.log->sync());
+  }
+  disk.set_capacity(UINT64_MAX);
+  ASSERT_TRUE(opened.log->append({.entries = std::vector{entry(index, 99, "after")}}));
+  ASSERT_TRUE(opened.log->sync());
+  const auto again = must_open(disk);
+  EXPECT_EQ(again.recovered.last.value, index);
+  EXPECT_EQ(again.recovered.hard_state.term, Term{99});
+}
+
+TEST(Log, StopsForGoodAfterAFailedSync) {
+  MemoryDisk disk;
+  auto opened = must_open(disk);
+  ASSERT_TRUE(opened.log->append(kBootstrap));
+  disk.fail_call(1, Errc::Io);
+  EXPECT_FALSE(opened.log->sync());
+  const Result<> later = opened.log->sync();
+  ASSERT_FALSE(later);
+  EXPECT_TRUE(later.error().detail.starts_with("log stopped")) << later.error().detail;
+  EXPECT_FALSE(opened.log->append({.entries = std::vector{entry(2, 1, "x")}}));
+}
+
+TEST(Log, DropsOldSegmentsAndReusesOne) {
+  MemoryDisk disk;
+  auto opened = must_open(disk);
+  ASSERT_TRUE(opened.log->append(kBootstrap));
+  for (std::uint64_t i = 2; i < 400; ++i) ASSERT_TRUE(opened.log->append({.entries = std::vector{entry(i, i / 50 + 1, std::string(200, 'p'))}}));
+  ASSERT_TRUE(opened.log->sync());
+  const std::uint64_t before = opened.log->disk_bytes();
+  ASSERT_TRUE(opened.log->compact(Index{300}));
+  EXPECT_LT(opened.log->disk_bytes(), before);
+  EXPECT_GT(opened.log->first().value, 2u);
+  EXPECT_LE(opened.log->first().value, 300u);
+  EXPECT_TRUE(opened.log->read(Index{300}, Index{399}, SIZE_MAX));
+  EXPECT_EQ(opened.log->read(Index{2}, Index{3}, SIZE_MAX).error().code, Errc::NotFound);
+  const Index first = opened.log->first();
+  for (std::uint64_t i = 400; i < 600; ++i) ASSERT_TRUE(opened.log->append({.entries = std::vector{entry(i, 9, std::string(200, 'q'))}}));
+  ASSERT_TRUE(opened.log->sync());
+  const auto again = must_open(disk);
+  EXPECT_EQ(again.recovered.first, first);
+  EXPECT_EQ(again.recovered.last.value, 599u);
+  EXPECT_EQ(again.recovered.membership, *kBootstrap.membership);
+  EXPECT_EQ(*again.log->term_of(first), Term{first.value / 50 + 1});
+}
+
+TEST(Log, TakesRecordsLargerThanASegment) {
+  MemoryDisk disk;
+  auto opened = must_open(disk);
+  ASSERT_TRUE(opened.log->append(kBootstrap));
+  ASSERT_TRUE(opened.log->append({.entries = std::vector{entry(2, 1, std::string(5'000'000, 'L')), entry(3, 1, "small")}}));
+  ASSERT_TRUE(opened.log->sync());
+  const auto again = must_open(disk);
+  const auto read = again.log->read(Index{2}, Index{3}, SIZE_MAX);
+  ASSERT_TRUE(read);
+  EXPECT_EQ((*read)[0].payload->size(), 5'000'000u);
+  EXPECT_EQ(*(*read)[1].payload, "small");
+  EXPECT_EQ(opened.log->append({.entries = std::vector{entry(4, 1, "x")}}).has_value(), true);
+  Options limited = kSmall;
+  limited.record_bytes_max = 1000;
+  MemoryDisk other;
+  auto small = must_open(other, limited);
+  ASSERT_TRUE(small.log->append(kBootstrap));
+  EXPECT_EQ(small.log->append({.entries = std::vector{entry(2, 1, std::string(2000, 'x'))}}).error().code, Errc::TooLarge);
+}
+
+TEST(Log, RefusesALaterFormatAndAMissingSegment) {
+  MemoryDisk disk;
+  auto opened = must_open(disk);
+  ASSERT_TRUE(opened.log->append(kBootstrap));
+  for (std::uint64_t i = 2; i < 300; ++i) ASSERT_TRUE(opened.log->append({.entries = std::vector{entry(i, 1, std::string(200, 'p'))}}));
+  ASSERT_TRUE(opened.log->sync());
+  auto names = *disk.list(kDir);
+  std::erase_if(names, [](const std::string& name) { return !name.starts_with("wal-"); });
+  ASSERT_GE(names.size(), 3u);
+  ASSERT_TRUE(disk.remove(kDir + "/" + names[1]));
+  EXPECT_EQ(Log::open(disk, kDir, kSmall).error().code, Errc::Corrupt);
+}
+
+}  // namespace
+}  // namespace rq::wal
