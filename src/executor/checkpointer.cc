@@ -13,6 +13,7 @@ Checkpointer::~Checkpointer() {
     stop_ = true;
   }
   changed_.notify_all();
+  if (sql::Connection* connection = open_) connection->interrupt();
   if (thread_.joinable()) thread_.join();
 }
 
@@ -32,6 +33,7 @@ Result<Checkpointer::Progress> Checkpointer::run() {
     RQ_CHECK(connection_->run("PRAGMA synchronous=NORMAL"));
     RQ_TRY(const std::int64_t objects, connection_->number("SELECT count(*) FROM sqlite_schema"));
     (void)objects;
+    open_ = connection_.get();
   }
   int frames = 0;
   int moved = 0;

@@ -7,6 +7,7 @@
 // Threads: all functions on the apply thread.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
@@ -30,7 +31,7 @@ class Checkpointer {
   };
 
   Checkpointer(std::string path, ledger::ShimVfs& shim, const Clock* clock);
-  ~Checkpointer();              // waits for the pass under way
+  ~Checkpointer();              // interrupts the pass under way
 
   Result<Progress> pass();      // here and now; waits for the one in the background
   void begin_pass();            // in the background
@@ -45,6 +46,7 @@ class Checkpointer {
   ledger::ShimVfs& shim_;
   const Clock* const clock_;
   std::unique_ptr<sql::Connection> connection_;   // of whoever runs a pass
+  std::atomic<sql::Connection*> open_{nullptr};   // it, to be interrupted
 
   mutable std::mutex mutex_;    // guards the rest
   std::condition_variable changed_;

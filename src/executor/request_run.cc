@@ -241,14 +241,14 @@ Result<> RequestRun::execute(Piece& piece) {
 
 // A statement with a commit of its own: deferred foreign keys are due at its end.
 Result<> RequestRun::execute_alone(Piece& piece) {
-  const std::int64_t total_before = writer_.total_changes();
   RQ_CHECK(writer_.savepoint(0));
   Result<> done = step(piece);
   if (!writer_.in_transaction()) return done;
   if (done && writer_.deferred_violation()) {
     piece.statement.reset();
     RQ_CHECK(writer_.rollback_to(0));
-    writer_.set_counters(writer_.last_insert_rowid(), 0, total_before);
+    // As SQLite when its own commit fails: what the statement changed doesn't count, what its triggers did does.
+    writer_.set_counters(writer_.last_insert_rowid(), 0, writer_.total_changes() - writer_.changes());
     done = sql_error(kForeignKeyFailed);
   }
   RQ_CHECK(writer_.release(0));
