@@ -127,6 +127,9 @@ Result<std::unique_ptr<Ledger>> recover(io::Disk& disk, const Paths& paths, cons
     return fail(Errc::Corrupt, paths.wal + " ends before what was synced: another program changed it, or the disk lost it");
   }
   if (file) {
+    // The epoch may have been put in place without being durable (its process died between): a WAL that is cut because
+    // of it must not meet the old ledger again.
+    RQ_CHECK(disk.sync_dir(paths.dir));
     RQ_CHECK(cut_wal(*file, wal, state.frame.number));
   }
   RQ_CHECK(remove_if_there(disk, paths.shm));
