@@ -210,6 +210,9 @@ pub unsafe extern "C" fn rq_engine_start(engine: *mut RqEngine, start: *const Rq
     let engine = &mut *engine;
     let start = &*start;
     let entries = entries(start.entries, start.entries_size, engine.lender);
+    if engine.poisoned {
+        return INTERNAL;
+    }
     let result = engine.catch(|e| {
         let settings = e.settings.take().ok_or_else(|| Fail::Misuse("the engine was started twice".to_string()))?;
         let mut hard_state = HardState::default();
@@ -219,7 +222,8 @@ pub unsafe extern "C" fn rq_engine_start(engine: *mut RqEngine, start: *const Rq
         if start.first_index == 0 || start.last_index + 1 < start.first_index || !all_of_known_type(&entries) {
             return Err(Fail::Corrupt(format!("a log from {} to {}", start.first_index, start.last_index)));
         }
-        let runs = slice(start.term_starts, start.term_starts_size * 2).chunks(2).map(|pair| (pair[0], pair[1])).collect();
+        let runs =
+            slice(start.term_starts, start.term_starts_size * 2).chunks(2).map(|pair| (pair[0], pair[1])).collect();
         let log = store::LogExtent {
             first_index: start.first_index,
             last_index: start.last_index,
@@ -313,7 +317,12 @@ pub unsafe extern "C" fn rq_engine_offer_snapshot(engine: *mut RqEngine, peer: u
 }
 
 #[no_mangle]
-pub unsafe extern "C" fn rq_engine_fetched(engine: *mut RqEngine, first: u64, data: *const RqEntry, size: usize) -> i32 {
+pub unsafe extern "C" fn rq_engine_fetched(
+    engine: *mut RqEngine,
+    first: u64,
+    data: *const RqEntry,
+    size: usize,
+) -> i32 {
     let list = entries(data, size, (*engine).lender);
     unit(guarded(engine, |m| {
         m.fetched(first, list);

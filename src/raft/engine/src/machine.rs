@@ -129,8 +129,10 @@ impl Machine {
         let mut random = settings.seed ^ settings.id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut mark = random ^ start.hard_state.term.rotate_left(40) ^ last ^ commit.rotate_left(20);
         let vote = (start.hard_state.term, start.hard_state.vote);
-        let store = Store::recover(start.hard_state, start.conf_state, start.log, start.entries, applied).map_err(Fail::Corrupt)?;
-        let node = RawNode::new(&config(&settings, applied), store, logger).map_err(|e| Fail::Corrupt(e.to_string()))?;
+        let store = Store::recover(start.hard_state, start.conf_state, start.log, start.entries, applied)
+            .map_err(Fail::Corrupt)?;
+        let node =
+            RawNode::new(&config(&settings, applied), store, logger).map_err(|e| Fail::Corrupt(e.to_string()))?;
         let timeout_of = (StateRole::Follower, vote.0);
         let mut read_mark = [0; READ_MARK];
         read_mark[..8].copy_from_slice(&settings.id.to_le_bytes());
@@ -463,7 +465,10 @@ impl Machine {
     pub fn offer_snapshot(&mut self, peer: u64, snapshot: Snapshot) -> Outcome<()> {
         let meta = snapshot.get_metadata();
         if meta.index == 0 || meta.index > self.handed_over || meta.term == 0 {
-            return Err(Fail::Misuse(format!("a snapshot at {} is offered, {} was handed over", meta.index, self.handed_over)));
+            return Err(Fail::Misuse(format!(
+                "a snapshot at {} is offered, {} was handed over",
+                meta.index, self.handed_over
+            )));
         }
         check_conf(meta.get_conf_state(), false).map_err(Fail::Misuse)?;
         self.node.mut_store().offer(peer, snapshot);
@@ -698,4 +703,3 @@ pub fn check_conf(conf: &ConfState, may_be_empty: bool) -> Result<(), String> {
         && (joint || conf.learners_next.is_empty() && !conf.auto_leave);
     consistent.then_some(()).ok_or_else(|| format!("impossible membership {conf:?}"))
 }
-

@@ -33,7 +33,8 @@ pub fn coalesce(messages: Vec<Message>, max_bytes: u64) -> Vec<Message> {
             continue;
         };
         let before = &mut out[slot.at];
-        let continues = before.term == message.term && before.entries.last().map_or(false, |e| e.index == message.index);
+        let continues =
+            before.term == message.term && before.entries.last().map_or(false, |e| e.index == message.index);
         if before.entries.is_empty() {
             *before = message;
             slot.bytes = bytes;

@@ -83,7 +83,11 @@ impl Store {
             store.window.push_back(entry);
         }
         if store.start.hard_state.term < store.last_term() {
-            return Err(format!("the log has term {} but the stored term is {}", store.last_term(), store.start.hard_state.term));
+            return Err(format!(
+                "the log has term {} but the stored term is {}",
+                store.last_term(),
+                store.start.hard_state.term
+            ));
         }
         Ok(store)
     }
@@ -95,7 +99,12 @@ impl Store {
         let ends = self.runs.last().map_or(true, |run| run.0 <= self.last_index || empty);
         let known = self.runs.iter().all(|run| run.1 >= self.snapshot_term && run.1 > 0);
         if self.last_index < self.snapshot_index || !(empty || begins && ascends && ends && known) {
-            return Err(format!("the terms of entries {}..{} don't fit: {:?}", self.snapshot_index + 1, self.last_index, self.runs));
+            return Err(format!(
+                "the terms of entries {}..{} don't fit: {:?}",
+                self.snapshot_index + 1,
+                self.last_index,
+                self.runs
+            ));
         }
         Ok(())
     }
@@ -106,7 +115,8 @@ impl Store {
             return Err(format!("entry {} is missing", applied + 1));
         }
         for entry in entries {
-            let in_log = entry.index <= self.snapshot_index || self.term_of(entry.index).map_or(false, |t| t == entry.term);
+            let in_log =
+                entry.index <= self.snapshot_index || self.term_of(entry.index).map_or(false, |t| t == entry.term);
             if entry.index != expected || !in_log {
                 return Err(format!("entry {} of term {} doesn't fit into the log", entry.index, entry.term));
             }
@@ -220,7 +230,9 @@ impl Store {
     pub fn fetched(&mut self, first: u64, entries: Vec<Entry>) -> Vec<GetEntriesContext> {
         let waiting = self.needs.get_mut().open.remove(&first).unwrap_or_default();
         // Compacted or replaced meanwhile: asked for again, if still needed, by the next answer of the peer.
-        let fits = |(i, e): (usize, &Entry)| e.index == first + i as u64 && self.term_of(e.index).map_or(false, |t| t == e.term);
+        let fits = |(i, e): (usize, &Entry)| {
+            e.index == first + i as u64 && self.term_of(e.index).map_or(false, |t| t == e.term)
+        };
         if entries.is_empty() || first < self.first() || !entries.iter().enumerate().all(fits) {
             return Vec::new();
         }
@@ -287,11 +299,21 @@ impl Storage for Store {
         Ok(self.start.clone())
     }
 
-    fn entries(&self, low: u64, high: u64, max_size: impl Into<Option<u64>>, context: GetEntriesContext) -> Result<Vec<Entry>> {
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        context: GetEntriesContext,
+    ) -> Result<Vec<Entry>> {
         if low < self.first() {
             return Err(Error::Store(StorageError::Compacted));
         }
-        assert!(high <= self.last_index + 1, "entries up to {high} were asked for, the log ends at {}", self.last_index);
+        assert!(
+            high <= self.last_index + 1,
+            "entries up to {high} were asked for, the log ends at {}",
+            self.last_index
+        );
         let max_size = max_size.into().unwrap_or(u64::MAX);
         let window_first = self.window_first();
         if low < window_first {
