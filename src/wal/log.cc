@@ -22,7 +22,7 @@ using raft::Entry;
 constexpr std::uint64_t kPointEvery = 32;            // entries
 constexpr std::size_t kScanChunk = 1u << 20;
 constexpr std::size_t kReadChunk = 64u << 10;
-constexpr std::uint64_t kVoteReserve = 16u << 10;    // of a segment, while there is no spare: room for votes on a full disk
+constexpr std::uint64_t kVoteReserve = 4u << 10;     // of a segment, while there is no spare: room for votes on a full disk
 constexpr std::string_view kSpareName = "spare";
 
 std::string segment_name(Index first, std::uint64_t sequence) {
