@@ -141,6 +141,7 @@ TEST(RaftMembership, RestartSkipsChangesThatTheStoredMembershipContains) {
   net.propose(1, "a");
   EXPECT_EQ(net.engine(1).status().conf_state, conf);
   EXPECT_EQ(net.engine(1).status().applied, net.engine(1).commit());
+  EXPECT_FALSE(net.engine(1).status().has_pending_conf);   // although nobody applied them again
 }
 
 // Trap 4: the same when the caller asks nevertheless.

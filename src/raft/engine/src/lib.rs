@@ -3,6 +3,7 @@
 #![allow(clippy::field_reassign_with_default)] // protobuf structs have private fields
 
 mod abi;
+mod checks;
 mod machine;
 mod outbox;
 mod payload;

@@ -7,11 +7,12 @@
 //!      raft-rs panics then.
 //!   3. Nothing is sent before the newest term and vote are durable; a leader's appends may overtake only entries.
 //!   4. The election timeout in force was drawn from our own generator.
+use crate::checks::{check_change, check_conf, check_message, is_joint};
 use crate::outbox::coalesce;
 use crate::store::{LogExtent, Store};
 use bytes::Bytes;
 use raft::eraftpb::*;
-use raft::{Changer, Config, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
+use raft::{Config, RawNode, ReadOnlyOption, SnapshotStatus, StateRole};
 use std::collections::VecDeque;
 
 #[derive(Debug)]
@@ -210,13 +211,11 @@ impl Machine {
 
     // ---- elections
 
-    /// Invariant 2. What is missing comes with take_ready(), persisted(), apply_conf() or snapshot_installed().
+    /// Invariant 2. What is missing comes with take_ready(), persisted(), apply_conf() or snapshot_installed(). While a
+    /// snapshot is being installed, and while a conf entry waits, `applied` stays behind.
     fn may_campaign(&self) -> bool {
         let log = &self.node.raft.raft_log;
-        self.installing.is_none()
-            && log.unstable_snapshot().is_none()
-            && log.persisted == log.last_index()
-            && log.applied >= log.committed
+        log.persisted == log.last_index() && log.applied >= log.committed
     }
 
     pub fn tick(&mut self) -> Outcome<()> {
@@ -278,7 +277,7 @@ impl Machine {
     // ---- messages
 
     pub fn step(&mut self, message: Message) -> Outcome<()> {
-        if let Err(why) = self.check_message(&message) {
+        if let Err(why) = check_message(&self.node.raft, &self.read_mark, &message) {
             if self.log.len() < 16 {
                 self.log.push(format!("dropped a {:?} from {}: {why}", message.get_msg_type(), message.from));
             }
@@ -292,49 +291,6 @@ impl Machine {
         let _ = self.node.step(message);
         self.settle();
         Ok(())
-    }
-
-    /// Whatever would make raft-rs panic, or believe what can't be, is refused before it gets there (trap 8).
-    fn check_message(&self, m: &Message) -> Result<(), &'static str> {
-        const LIMIT: u64 = 1 << 62;
-        let raft = &self.node.raft;
-        let last = raft.raft_log.last_index();
-        let kind = m.get_msg_type();
-        if m.from == 0 || m.from == raft.id || m.to != raft.id {
-            return Err("wrong address");
-        }
-        if m.term >= LIMIT || m.index >= LIMIT || m.commit >= LIMIT || m.request_snapshot != 0 {
-            return Err("impossible numbers");
-        }
-        if (m.term == 0) != (kind == MessageType::MsgReadIndex) {
-            return Err("a message without term is a local one");
-        }
-        match kind {
-            MessageType::MsgAppend => check_entries(m),
-            MessageType::MsgSnapshot => check_snapshot(m),
-            MessageType::MsgAppendResponse if self.leads() && m.term == raft.term => {
-                let end = if m.reject { m.reject_hint } else { m.index };
-                (end <= last).then_some(()).ok_or("acknowledges what is not in our log")
-            }
-            MessageType::MsgHeartbeat if m.term >= raft.term && m.commit > last => Err("its commit is beyond our log"),
-            MessageType::MsgReadIndex if !self.leads() => Err("we don't lead"),
-            MessageType::MsgReadIndexResp if !self.is_our_read(m) => Err("not our read"),
-            MessageType::MsgAppendResponse
-            | MessageType::MsgRequestVote
-            | MessageType::MsgRequestVoteResponse
-            | MessageType::MsgHeartbeat
-            | MessageType::MsgHeartbeatResponse
-            | MessageType::MsgTimeoutNow
-            | MessageType::MsgReadIndex
-            | MessageType::MsgReadIndexResp
-            | MessageType::MsgRequestPreVote
-            | MessageType::MsgRequestPreVoteResponse => Ok(()),
-            _ => Err("not a message between members"),
-        }
-    }
-
-    fn is_our_read(&self, m: &Message) -> bool {
-        m.entries.len() == 1 && m.entries[0].data.starts_with(&self.read_mark)
     }
 
     // ---- proposals
@@ -646,60 +602,4 @@ fn config(settings: &Settings, applied: u64) -> Config {
 fn unmark(mut context: Vec<u8>) -> Vec<u8> {
     context.drain(..READ_MARK.min(context.len()));
     context
-}
-
-fn is_joint(raft: &raft::Raft<Store>) -> bool {
-    !raft.prs().conf().to_conf_state().voters_outgoing.is_empty()
-}
-
-fn check_change(raft: &raft::Raft<Store>, change: &ConfChangeV2) -> Result<(), String> {
-    if change.changes.is_empty() {
-        return Ok(());
-    }
-    let mut changer = Changer::new(raft.prs());
-    let result = match change.enter_joint() {
-        Some(auto_leave) => changer.enter_joint(auto_leave, &change.changes),
-        None => changer.simple(&change.changes),
-    };
-    result.map(|_| ()).map_err(|e| e.to_string())
-}
-
-/// `m.entries` follow `m.index` without gap, in terms that never fall and don't pass the sender's.
-fn check_entries(m: &Message) -> Result<(), &'static str> {
-    let mut term = m.log_term;
-    if m.log_term > m.term || (m.index == 0) != (m.log_term == 0) {
-        return Err("impossible predecessor");
-    }
-    for (i, entry) in m.entries.iter().enumerate() {
-        if entry.index != m.index + 1 + i as u64 || entry.term < term.max(1) || entry.term > m.term {
-            return Err("entries that don't follow each other");
-        }
-        term = entry.term;
-    }
-    Ok(())
-}
-
-fn check_snapshot(m: &Message) -> Result<(), &'static str> {
-    let meta = m.get_snapshot().get_metadata();
-    if meta.index == 0 || meta.index >= 1 << 62 || meta.term == 0 || meta.term > m.term {
-        return Err("a snapshot of nothing");
-    }
-    check_conf(meta.get_conf_state(), false).map_err(|_| "a snapshot with an impossible membership")
-}
-
-/// raft-rs panics on a membership that contradicts itself.
-pub fn check_conf(conf: &ConfState, may_be_empty: bool) -> Result<(), String> {
-    let lists = [&conf.voters, &conf.learners, &conf.voters_outgoing, &conf.learners_next];
-    if may_be_empty && lists.iter().all(|list| list.is_empty()) && !conf.auto_leave {
-        return Ok(());
-    }
-    let unique = |ids: &[u64]| ids.iter().enumerate().all(|(i, id)| *id != 0 && !ids[..i].contains(id));
-    let voter = |id: &u64| conf.voters.contains(id) || conf.voters_outgoing.contains(id);
-    let joint = !conf.voters_outgoing.is_empty();
-    let consistent = !conf.voters.is_empty()
-        && lists.iter().all(|list| unique(list))
-        && !conf.learners.iter().any(voter)
-        && conf.learners_next.iter().all(|id| conf.voters_outgoing.contains(id) && !conf.voters.contains(id))
-        && (joint || conf.learners_next.is_empty() && !conf.auto_leave);
-    consistent.then_some(()).ok_or_else(|| format!("impossible membership {conf:?}"))
 }
