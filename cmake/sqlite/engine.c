@@ -51,11 +51,12 @@ void rq_set_counters(sqlite3* db, sqlite3_int64 last_insert_rowid, sqlite3_int64
   db->nTotalChange = total_changes;
 }
 
-void rq_set_defer_foreign_keys(sqlite3* db, int on) {
-  if (on) {
-    db->flags |= SQLITE_DeferFKs;
-  } else {
-    db->flags &= ~(u64)SQLITE_DeferFKs;
-    db->nDeferredImmCons = 0;
-  }
+int rq_foreign_keys_violated(sqlite3* db) { return db->nDeferredCons + db->nDeferredImmCons != 0; }
+
+void rq_defer_foreign_keys(sqlite3* db) { db->flags |= SQLITE_DeferFKs; }
+
+void rq_end_deferral(sqlite3* db) {
+  db->flags &= ~(u64)SQLITE_DeferFKs;
+  db->nDeferredCons = 0;
+  db->nDeferredImmCons = 0;
 }

@@ -23,8 +23,12 @@ void rq_set_rowid_draw(rq_draw draw, void* context);
 /* What last_insert_rowid(), changes() and total_changes() say. */
 void rq_set_counters(sqlite3* db, sqlite3_int64 last_insert_rowid, sqlite3_int64 changes, sqlite3_int64 total_changes);
 
-/* PRAGMA defer_foreign_keys, at run time (the PRAGMA takes effect when it is compiled). */
-void rq_set_defer_foreign_keys(sqlite3* db, int on);
+/* What a COMMIT would look at: deferred foreign key violations. SQLITE_DBSTATUS_DEFERRED_FKS doesn't tell all. */
+int rq_foreign_keys_violated(sqlite3* db);
+/* PRAGMA defer_foreign_keys=1, at run time (the PRAGMA takes effect when it is compiled). */
+void rq_defer_foreign_keys(sqlite3* db);
+/* What COMMIT and ROLLBACK do with both. */
+void rq_end_deferral(sqlite3* db);
 
 #ifdef __cplusplus
 }

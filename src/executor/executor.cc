@@ -427,7 +427,7 @@ Result<std::uint32_t> SqlExecutor::dry_run(const pb::Request& request, SteadyTim
   RequestRun request_run(run, 0, request, outcome, false);
   auto end = request_run.run();
   writer_->rollback();
-  writer_->defer_foreign_keys(false);
+  writer_->end_deferral();
   writer_->restore(position_.registers);
   if (run.statistics) writer_->reload_schema();
   auto device = shim_->take_error();

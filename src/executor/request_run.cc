@@ -74,7 +74,7 @@ Result<> RequestRun::finish(bool failed) {
   const bool left_open = transaction_ == Transaction::User;
   if (failed || violated || left_open) RQ_CHECK(writer_.rollback_to(0));
   RQ_CHECK(writer_.release(0));
-  if (deferred_) writer_.defer_foreign_keys(false);
+  writer_.end_deferral();
   if (violated) outcome_.error = kForeignKeyFailed;
   // A time limit cut off the COMMIT: each statement says so itself. On a query nothing is lost by it.
   if (left_open && !is_query() && request_.timed_out_unit() == 0) outcome_.error = fixed_text(Errc::OpenTransaction);
@@ -244,7 +244,8 @@ Result<> RequestRun::execute_alone(Piece& piece) {
   RQ_CHECK(writer_.savepoint(0));
   Result<> done = step(piece);
   if (!writer_.in_transaction()) return done;
-  if (done && writer_.deferred_violation()) {
+  // Also behind an error: ON CONFLICT FAIL keeps what was done before it.
+  if (writer_.deferred_violation()) {
     piece.statement.reset();
     RQ_CHECK(writer_.rollback_to(0));
     // As SQLite when its own commit fails: what the statement changed doesn't count, what its triggers did does.
@@ -252,6 +253,7 @@ Result<> RequestRun::execute_alone(Piece& piece) {
     done = sql_error(kForeignKeyFailed);
   }
   RQ_CHECK(writer_.release(0));
+  writer_.end_deferral();
   return done;
 }
 
@@ -356,8 +358,7 @@ Result<> RequestRun::end_user_transaction(bool keep) {
   transaction_ = Transaction::None;
   names_.clear();
   trail_.clear();
-  if (deferred_) writer_.defer_foreign_keys(false);
-  deferred_ = false;
+  writer_.end_deferral();
   return {};
 }
 
@@ -385,7 +386,8 @@ Result<> RequestRun::set(const Guard::Pragma& pragma) {
   const bool within = transaction_ != Transaction::None;
   if (sql::same_name(pragma.name, "defer_foreign_keys")) {
     // Alone it would end with its own commit.
-    if (within) writer_.defer_foreign_keys(deferred_ = pragma_truth(pragma.value));
+    if (within && pragma_truth(pragma.value)) writer_.defer_foreign_keys();
+    if (within && !pragma_truth(pragma.value)) writer_.end_deferral();   // SQLite forgets violations, too
     return {};
   }
   if (entry_.dry || (within && sql::same_name(pragma.name, kForeignKeys))) return {};

@@ -115,7 +115,6 @@ class RequestRun {
   sql::ResultWriter results_;
   Transaction transaction_ = Transaction::None;
   bool by_savepoint_ = false;                 // the user's transaction was opened by SAVEPOINT: its RELEASE commits
-  bool deferred_ = false;                     // defer_foreign_keys was switched on
   std::vector<std::string> names_;            // of the user's savepoints; names_[i] is at depth i + 1
   std::vector<Trail> trail_;
   std::uint32_t number_ = 0;                  // of the statement, from 1

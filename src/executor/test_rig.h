@@ -190,7 +190,8 @@ class Rig {
       const std::size_t end = names.find('\n', at);
       const std::string name = names.substr(at, end - at);
       const std::string columns = rows(db, "SELECT group_concat('quote(\"'||name||'\")') FROM pragma_table_info('" + name + "')");
-      out += name + ":\n" + rows(db, "SELECT " + columns.substr(0, columns.size() - 1) + " FROM \"" + name + "\" ORDER BY 1,2");
+      const std::string first = columns.substr(0, columns.find(')') + 1);   // the others follow it or are told by it
+      out += name + ":\n" + rows(db, "SELECT " + columns.substr(0, columns.size() - 1) + " FROM \"" + name + "\" ORDER BY " + first);
       at = end + 1;
     }
     return out;

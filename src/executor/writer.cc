@@ -122,12 +122,9 @@ Result<> Writer::savepoint(std::size_t depth) {
 Result<> Writer::release(std::size_t depth) { return control(savepoints_[depth].release.get()); }
 Result<> Writer::rollback_to(std::size_t depth) { return control(savepoints_[depth].rollback_to.get()); }
 
-bool Writer::deferred_violation() const {
-  int now = 0;
-  int high = 0;
-  sqlite3_db_status(connection_->handle(), SQLITE_DBSTATUS_DEFERRED_FKS, &now, &high, 0);
-  return now != 0;
-}
+bool Writer::deferred_violation() const { return rq_foreign_keys_violated(connection_->handle()) != 0; }
+void Writer::defer_foreign_keys() { rq_defer_foreign_keys(connection_->handle()); }
+void Writer::end_deferral() { rq_end_deferral(connection_->handle()); }
 
 Error Writer::classify(int code, Error error) {
   if (auto device = shim_.take_error()) return *device;
@@ -181,8 +178,6 @@ void Writer::apply_settings(const ledger::Registers& to) {
   });
   settings_ = to;
 }
-
-void Writer::defer_foreign_keys(bool on) { rq_set_defer_foreign_keys(connection_->handle(), on ? 1 : 0); }
 
 Result<> Writer::run_trusted(const char* sql) {
   const Guard::Trusted trusted(guard_);

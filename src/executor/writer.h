@@ -57,7 +57,9 @@ class Writer {
   Result<> savepoint(std::size_t depth);
   Result<> release(std::size_t depth);        // and those above it
   Result<> rollback_to(std::size_t depth);    // keeps it
-  bool deferred_violation() const;            // a RELEASE would accept it, a COMMIT would not
+  bool deferred_violation() const;            // of foreign keys: a RELEASE would accept it, a COMMIT would not
+  void defer_foreign_keys();                  // until end_deferral()
+  void end_deferral();                        // forgets violations, too: for the end of each unit
 
   // Settings as kept here, counters as SQLite has them now.
   ledger::Registers registers() const;
@@ -68,7 +70,6 @@ class Writer {
   std::int64_t total_changes() const { return sqlite3_total_changes64(connection_->handle()); }
   bool foreign_keys() const { return foreign_keys_; }
   void take_setting(std::string_view name, std::string_view value);
-  void defer_foreign_keys(bool on);
   // SQL of our own within the transaction.
   Result<> run_trusted(const char* sql);
   // Forgets schema and statistics in memory: they are read anew, as after a restart.
