@@ -106,6 +106,11 @@ void ReadPool::run() {
   }
 }
 
+void ReadPool::interrupt() {
+  const std::lock_guard lock(mutex_);
+  for (Reader* reader : in_use_) reader->interrupt();
+}
+
 void ReadPool::stop() {
   std::vector<std::thread> threads;
   {

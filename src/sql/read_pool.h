@@ -57,6 +57,7 @@ class ReadPool {
   // Opens a read transaction on the calling thread, now. Errc::Busy, Io ...
   Result<PinnedRead> pin();
   Result<> submit_pinned(std::shared_ptr<PinnedRead> pinned, std::function<void(Reader&)> job);
+  void interrupt();                 // what runs now
   void stop();
   Stats stats() const;
 

@@ -2,6 +2,9 @@
 
 #include <google/protobuf/io/coded_stream.h>
 
+#include <algorithm>
+#include <thread>
+
 #include "base/assert.h"
 #include "base/log.h"
 #include "sql/statement_facts.h"
@@ -84,8 +87,13 @@ Result<std::unique_ptr<Store>> Store::open(const Options& options, io::Disk& dis
 
 Result<> Store::start() { return replica_->start(); }
 
-void Store::stop() {
+void Store::interrupt() {
   executor_->interrupt();
+  if (read_pool_) read_pool_->interrupt();
+}
+
+void Store::stop() {
+  interrupt();
   if (replica_) replica_->stop();
   if (read_pool_) read_pool_->stop();
   if (const Result<> synced = executor_->sync(); !synced) log::warn("store", "database not synced on stop: " + synced.error().text());
@@ -110,10 +118,10 @@ Error Store::no_leader_here() const { return {replica_->leader() ? Errc::NotLead
 // ---- which way a request takes
 
 void Store::run(const std::shared_ptr<SqlJob>& job) {
-  pb::Request& request = job->request;
-  for (const pb::Statement& statement : request.statements())
-    if (sql::is_disallowed_pragma(statement.sql())) return job->finished(fail(Errc::DisallowedPragma));
-  switch (request.kind()) {
+  const std::uint32_t facts = sql::examine(job->request);
+  if ((facts & sql::kPragmaDisallowed) != 0) return job->finished(fail(Errc::DisallowedPragma));
+  job->alone = (facts & (sql::kTransactionControl | sql::kVacuum | sql::kPragmaSetting)) != 0;
+  switch (job->request.kind()) {
     case pb::Request::QUERY:
       return read(job);
     case pb::Request::REQUEST:
@@ -151,9 +159,7 @@ void Store::write(const std::shared_ptr<SqlJob>& job, bool read_only) {
 }
 
 void Store::propose(const std::shared_ptr<SqlJob>& job) {
-  bool alone = false;
-  if (!job->request.read_only())
-    for (const pb::Statement& statement : job->request.statements()) alone |= sql::must_be_alone(statement.sql());
+  const bool alone = job->alone && !job->request.read_only();
   replica_->propose({.bytes = proposal_bytes(job->request), .alone = alone, .waiter = job});
 }
 
@@ -166,6 +172,146 @@ void Store::decide_timeout_then_write(const std::shared_ptr<SqlJob>& job) {
     job->request.set_timed_out_unit(*decision);
     propose(job);
   });
+}
+
+// ---- reads
+
+Result<> Store::open_readers() {
+  const sql::ReaderOptions reader{.path = options_.data_dir + "/db.sqlite", .clock = &clock_, .foreign_keys = options_.foreign_keys};
+  const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
+  read_pool_ = std::make_unique<sql::ReadPool>(
+      sql::ReadPool::Options{.reader = reader, .connections_max = options_.read_connections_max, .threads_max = std::max(4u, 2 * cores)});
+  for (unsigned i = 0; i < options_.net_threads; ++i) {
+    sql::ReaderOptions inline_reader = reader;
+    inline_reader.busy_timeout_ms = 0;           // a net thread waits for nobody: the pool does
+    RQ_TRY(net_readers_.emplace_back(), sql::Reader::open(inline_reader));
+  }
+  RQ_TRY(facts_connection_, sql::Connection::open({.path = reader.path, .read_only = true, .clock = &clock_, .cache_kib = 64, .statements_cached = 16}));
+  return {};
+}
+
+DatabaseFacts Store::database_facts() const {
+  DatabaseFacts facts{.version = sqlite3_libversion()};
+  const std::lock_guard lock(facts_mutex_);
+  const auto number = [&](const char* pragma) { return facts_connection_->number(pragma).value_or(0); };
+  facts.page_count = number("PRAGMA page_count");
+  facts.page_size = number("PRAGMA page_size");
+  facts.freelist_count = number("PRAGMA freelist_count");
+  facts.max_page_count = number("PRAGMA max_page_count");
+  facts.cache_size = -2000;
+  for (int i = 0; const char* option = sqlite3_compileoption_get(i); ++i) facts.compile_options.emplace_back(option);
+  std::ranges::sort(facts.compile_options);
+  return facts;
+}
+
+// Whether a /db/request is all reads is judged by compiling it: on the net thread's connection where there is one.
+void Store::classify_then_run(const std::shared_ptr<SqlJob>& job) {
+  if (job->net_thread >= 0) return run_classified(job, net_readers_[static_cast<std::size_t>(job->net_thread)]->classify(job->request) == sql::Access::Reads);
+  const Result<> queued = read_pool_->submit([this, job](sql::Reader* reader, const Error* error) {
+    if (error != nullptr) return job->finished(fail(*error));
+    run_classified(job, reader->classify(job->request) == sql::Access::Reads);
+  });
+  if (!queued) job->finished(fail(queued.error()));
+}
+
+void Store::run_classified(const std::shared_ptr<SqlJob>& job, bool only_reads) {
+  if (!only_reads) return write(job, false);
+  read(job);
+}
+
+bool Store::is_stale(const SqlJob& job) const {
+  if (job.freshness.count() <= 0 || replica_->is_leader()) return false;
+  const std::optional<SteadyTime> contact = replica_->view().leader_contact;
+  if (!contact || clock_.now() - *contact > job.freshness) return true;
+  if (!job.freshness_strict || replica_->commit() <= replica_->applied()) return false;
+  const auto appended = last_appended();
+  const auto applied = last_applied_at();
+  return appended && applied && *applied - *appended > job.freshness;
+}
+
+void Store::read_local(const std::shared_ptr<SqlJob>& job) {
+  const bool checks_freshness = job->request.level() == pb::Request::NONE || job->request.level() == pb::Request::AUTO;
+  if (checks_freshness && is_stale(*job)) return job->finished(fail(Errc::StaleRead));
+  read_now(job);
+}
+
+void Store::read_weak(const std::shared_ptr<SqlJob>& job) {
+  if (!replica_->is_leader()) return job->finished(fail(no_leader_here()));
+  if (replica_->may_serve_weak()) return read_now(job);
+  // Just elected: what was acknowledged before is shown only when the own term's first entry is applied (ReadIndex waits for it).
+  read_linearizable(job);
+}
+
+void Store::read_linearizable(const std::shared_ptr<SqlJob>& job) {
+  if (!replica_->is_leader()) return job->finished(fail(no_leader_here()));
+  const SteadyTime deadline = clock_.now() + job->linearizable_timeout;
+  replica_->read_index(
+      [this, job](const Result<Index>& index) {
+        if (!index) {
+          if (index.error().code == Errc::Timeout) return job->finished(fail(Errc::LeaderNotFound));
+          return job->finished(fail(index.error()));
+        }
+        if (!job->on_net_thread([this, job] { read_now(job); })) read_in_pool(job);
+      },
+      deadline);
+}
+
+// Short reads run where they are; what takes longer, or has to wait for somebody, goes to the pool.
+void Store::read_now(const std::shared_ptr<SqlJob>& job) {
+  if (job->net_thread < 0) return read_in_pool(job);
+  sql::Reader& reader = *net_readers_[static_cast<std::size_t>(job->net_thread)];
+  if (reader.known_long(job->request)) return read_in_pool(job);
+  command::Outcome outcome;
+  if (reader.run(job->request, outcome, {.max_steps = kInlineSteps}) == sql::Reader::Ran::Exceeded) return read_in_pool(job);
+  outcome.elapsed = clock_.now() - job->begun;
+  job->finished(std::move(outcome));
+}
+
+namespace {
+class JobCancellation final : public sql::Cancellation {
+ public:
+  explicit JobCancellation(const SqlJob& job) : job_(job) {}
+  bool canceled() const override { return job_.canceled(); }
+
+ private:
+  const SqlJob& job_;
+};
+}  // namespace
+
+void Store::read_in_pool(const std::shared_ptr<SqlJob>& job) {
+  const Result<> queued = read_pool_->submit([this, job](sql::Reader* reader, const Error* error) {
+    if (error != nullptr) return job->finished(fail(*error));
+    const JobCancellation cancellation(*job);
+    command::Outcome outcome;
+    (void)reader->run(job->request, outcome, {.cancellation = &cancellation});
+    outcome.elapsed = clock_.now() - job->begun;
+    job->finished(std::move(outcome));
+  });
+  if (!queued) job->finished(fail(queued.error()));
+}
+
+// On the apply thread, right after the commit of their entry: the state that they must see is held fast, the reads
+// themselves run elsewhere.
+void Store::strong_reads(Index index, std::span<executor::StrongRead> reads) {
+  std::vector<std::shared_ptr<SqlJob>> jobs;
+  for (executor::StrongRead& read : reads) jobs.push_back(std::static_pointer_cast<SqlJob>(read.waiter));
+  const auto fail_all = [&](const Error& error) {
+    for (const auto& job : jobs) job->finished(fail(error));
+  };
+  Result<sql::PinnedRead> pinned = read_pool_->pin();
+  if (!pinned) return fail_all(pinned.error());
+  auto shared = std::make_shared<sql::PinnedRead>(*std::move(pinned));
+  const Result<> queued = read_pool_->submit_pinned(std::move(shared), [this, index, jobs](sql::Reader& reader) {
+    for (const auto& job : jobs) {
+      const JobCancellation cancellation(*job);
+      command::Outcome outcome;
+      (void)reader.run(job->request, outcome, {.cancellation = &cancellation, .keep_transaction = true});
+      outcome.raft_index = index.value;
+      outcome.elapsed = clock_.now() - job->begun;
+      job->finished(std::move(outcome));
+    }
+  });
+  if (!queued) fail_all(queued.error());
 }
 
 }  // namespace rq::store

@@ -41,6 +41,7 @@ class SqlJob : public executor::SqlWaiter, public std::enable_shared_from_this<S
   std::chrono::nanoseconds freshness{0};
   bool freshness_strict = false;
   std::chrono::nanoseconds linearizable_timeout = std::chrono::seconds(10);
+  bool alone = false;                        // the store's note: must be an entry of its own
   int net_thread = -1;                       // on whose inline reader short reads may run; -1: none
   SteadyTime begun;
 
@@ -72,6 +73,7 @@ class Store {
                                              Metrics& metrics, replica::Replica::Events& events);
   ~Store();
   Result<> start();                          // threads; after replica().bootstrap() where a cluster is founded
+  void interrupt();                          // running statements end soon with an error; before stop()
   void stop();                               // interrupts what runs; open jobs are failed; may be called twice
 
   // Runs the job by its kind and level, or ends it with NotLeader/LeaderNotFound.
@@ -101,6 +103,7 @@ class Store {
   void read(const std::shared_ptr<SqlJob>& job);
   void read_weak(const std::shared_ptr<SqlJob>& job);
   void read_linearizable(const std::shared_ptr<SqlJob>& job);
+  void read_now(const std::shared_ptr<SqlJob>& job);
   void read_local(const std::shared_ptr<SqlJob>& job);
   void read_in_pool(const std::shared_ptr<SqlJob>& job);
   bool is_stale(const SqlJob& job) const;

@@ -1,0 +1,346 @@
+// rqlited: builds the objects of a node in the order in which they need each other, runs until a signal, stops them in
+// the opposite order (spec cluster.md section 2).
+#include <malloc.h>
+#include <sqlite3.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <future>
+#include <thread>
+
+#include "auth/credentials.h"
+#include "base/log.h"
+#include "base/metrics.h"
+#include "cluster/formation.h"
+#include "cluster/node.h"
+#include "cluster/status.h"
+#include "config/flags.h"
+#include "http/api.h"
+#include "http/server.h"
+#include "io/posix_disk.h"
+#include "sql/statement_facts.h"
+#include "store/node_file.h"
+#include "store/store.h"
+#include "transport/transport.h"
+
+namespace {
+
+using namespace rq;
+
+constexpr const char* kVersion = "10";
+constexpr std::string_view kBanner =
+    "            _ _ _\n"
+    "  _ __ __ _| (_) |_ ___   _     _\n"
+    " | '__/ _` | | | __/ _ \\_| |_ _| |_\n"
+    " | | | (_| | | | ||  __/_   _|_   _|\n"
+    " |_|  \\__, |_|_|\\__\\___| |_|   |_|\n"
+    "         |_|      SQLite, replicated\n\n";
+
+std::string version_line() {
+  return std::string("rqlited ") + kVersion + " linux amd64 " RQ_COMPILER " sqlite" + sqlite3_libversion() + " (commit unknown, compiler g++)";
+}
+
+[[noreturn]] void die(const std::string& text) {
+  log::error("rqlited", text);
+  std::exit(1);
+}
+
+// Waits for SIGINT, SIGTERM on a thread of its own; tells once what came, later ones are only logged.
+class Signals {
+ public:
+  Signals() {
+    std::signal(SIGPIPE, SIG_IGN);
+    std::signal(SIGUSR1, SIG_IGN);
+    std::signal(SIGUSR2, SIG_IGN);
+    sigemptyset(&set_);
+    for (const int number : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&set_, number);
+    pthread_sigmask(SIG_BLOCK, &set_, nullptr);     // before any thread is made: all inherit it
+  }
+  void start(std::function<void()> on_stop) {
+    std::thread([this, on_stop = std::move(on_stop)] {
+      for (bool told = false;;) {
+        int number = 0;
+        if (sigwait(&set_, &number) != 0) continue;
+        if (number == SIGHUP) {
+          log::info("rqlited", "received signal \"hangup\", ignored");
+          continue;
+        }
+        log::info("rqlited", number == SIGINT ? "received signal \"interrupt\"" : "received signal \"terminated\"");
+        if (!std::exchange(told, true)) on_stop();
+      }
+    }).detach();
+  }
+
+ private:
+  sigset_t set_{};
+};
+
+replica::Timing timing_of(const config::Options& options) {
+  // A tick is a twentieth of the heartbeat timeout; heartbeats go out ten times in it.
+  replica::Timing timing;
+  timing.tick = std::max(std::chrono::milliseconds(1), std::chrono::duration_cast<std::chrono::milliseconds>(options.raft_heartbeat_timeout / 20));
+  timing.election_ticks = std::max(4, static_cast<int>(options.raft_heartbeat_timeout / timing.tick));
+  timing.heartbeat_ticks = std::max(1, timing.election_ticks / 10);
+  timing.leader_lease = std::chrono::duration_cast<std::chrono::milliseconds>(options.raft_leader_lease_timeout);
+  return timing;
+}
+
+cluster::StatusFacts facts_of(const config::Options& options, const Clock& clock) {
+  char path[4096] = {};
+  const ssize_t size = ::readlink("/proc/self/exe", path, sizeof path - 1);
+  return {.version = kVersion, .commit = "unknown", .build_time = "unknown", .compiler = RQ_COMPILER,
+          .executable = size > 0 ? std::string(path, static_cast<std::size_t>(size)) : "rqlited", .mux_addr = options.raft_addr,
+          .started = clock.wall(), .apply_timeout = options.raft_apply_timeout, .heartbeat_timeout = options.raft_heartbeat_timeout,
+          .election_timeout = options.raft_election_timeout, .commit_timeout = options.raft_commit_timeout,
+          .lease_timeout = options.raft_leader_lease_timeout, .snapshot_interval = options.raft_snap_int,
+          .reap_timeout = options.raft_reap_node_timeout, .reap_read_only_timeout = options.raft_reap_read_only_node_timeout,
+          .snapshot_threshold = options.raft_snap, .trailing_logs = options.raft_snap + options.raft_snap / 4,
+          .raft_log_level = options.raft_log_level, .foreign_keys = options.fk, .shutdown_on_remove = options.raft_remove_shutdown,
+          .read_connections_max = static_cast<int>(options.db_max_ro_conns)};
+}
+
+// Whether SQLite can parse a text: compiled against an empty database, missing names are not its fault.
+std::optional<std::string> syntax_error(std::string_view text) {
+  thread_local sqlite3* db = [] {
+    sqlite3* handle = nullptr;
+    sqlite3_open_v2(":memory:", &handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
+    return handle;
+  }();
+  sql::StatementScanner scanner(text);
+  for (sql::StatementFacts facts; scanner.next(facts);) {
+    sqlite3_stmt* statement = nullptr;
+    const int code = sqlite3_prepare_v2(db, facts.text.data(), static_cast<int>(facts.text.size()), &statement, nullptr);
+    sqlite3_finalize(statement);
+    if (code == SQLITE_OK) continue;
+    const std::string message = sqlite3_errmsg(db);
+    const bool syntax = message.find("syntax error") != std::string::npos || message.find("incomplete input") != std::string::npos ||
+                        message.find("unrecognized token") != std::string::npos;
+    if (syntax) return message;
+  }
+  return std::nullopt;
+}
+
+bool is_disallowed(std::string_view text) { return (sql::examine(text) & sql::kPragmaDisallowed) != 0; }
+
+std::unique_ptr<auth::CredentialStore> load_credentials(const std::string& path) {
+  if (path.empty()) return nullptr;
+  io::PosixDisk disk;
+  const Result<std::string> text = io::read_file(disk, std::filesystem::absolute(path).string(), 64u << 20);
+  if (!text) die("failed to get credential store: " + text.error().text());
+  Result<auth::CredentialStore> store = auth::CredentialStore::parse(*text);
+  if (!store) die("failed to get credential store: " + store.error().text());
+  return std::make_unique<auth::CredentialStore>(*std::move(store));
+}
+
+store::NodeFile identity_of(io::Disk& disk, const config::Options& options, Rng& rng) {
+  Result<std::optional<store::NodeFile>> stored = store::read_node_file(disk, options.data_dir);
+  if (!stored) die("failed to open store: " + stored.error().text());
+  if (*stored) {
+    if ((*stored)->node_id != options.node_id)
+      log::warn("rqlited", "data directory belongs to node " + (*stored)->node_id + ", it goes on as node " + options.node_id);
+    store::NodeFile node = **stored;
+    node.node_id = options.node_id;
+    return node;
+  }
+  store::NodeFile node{.raft_id = RaftId{rng.next() | 1}, .node_id = options.node_id};
+  if (const Result<> written = store::write_node_file(disk, options.data_dir, node); !written) die("failed to open store: " + written.error().text());
+  return node;
+}
+
+class Server {
+ public:
+  Server(const config::Options& options, int argc, char** argv) : options_(options), arguments_(argv, argv + argc) {}
+  int run(Signals& signals);
+
+ private:
+  void prepare_directory();
+  void start_edges();
+  void open_store();
+  Result<> form_cluster();
+  int stop();
+  http::Credentials join_credentials() const {
+    if (options_.join_as.empty() || !credentials_) return {};
+    return {options_.join_as, credentials_->password_of(options_.join_as)};
+  }
+
+  const config::Options options_;
+  const std::vector<std::string> arguments_;
+  SystemClock clock_;
+  SystemRng rng_;
+  Metrics metrics_;
+  io::PosixDisk disk_;
+  std::optional<io::DirectoryLock> lock_;
+  store::NodeFile identity_;
+  bool preexisting_ = false;
+  std::unique_ptr<auth::CredentialStore> credentials_;
+  std::unique_ptr<transport::Transport> transport_;
+  std::unique_ptr<cluster::Node> node_;
+  std::unique_ptr<http::Server> http_;
+  std::unique_ptr<http::Api> api_;
+  std::unique_ptr<store::Store> store_;
+  std::unique_ptr<cluster::Formation> formation_;
+  std::promise<void> stop_asked_;
+};
+
+void Server::prepare_directory() {
+  if (const Result<> made = disk_.make_dirs(options_.data_dir); !made) die("failed to open store: " + made.error().text());
+  Result<io::DirectoryLock> lock = io::DirectoryLock::take(options_.data_dir);
+  if (!lock) die("failed to open store: " + lock.error().text());
+  lock_.emplace(*std::move(lock));
+  preexisting_ = disk_.exists(options_.data_dir + "/node.json").value_or(false);
+  log::info("rqlited", (preexisting_ ? "preexisting node state detected in " : "no preexisting node state detected in ") + options_.data_dir +
+                           (preexisting_ ? "" : ", node may be bootstrapping"));
+  identity_ = identity_of(disk_, options_, rng_);
+}
+
+// Ports first: who cannot have them must not touch the data. HTTP answers before the store is open.
+void Server::start_edges() {
+  auto transport = transport::Transport::listen({.bind_addr = options_.raft_addr, .advertised_addr = options_.raft_adv_addr, .self = identity_.raft_id,
+                                                 .connect_timeout = std::chrono::duration_cast<std::chrono::milliseconds>(options_.cluster_connect_timeout)},
+                                                metrics_);
+  if (!transport) die(transport.error().text());
+  transport_ = *std::move(transport);
+  log::info("mux", "mux serving on " + options_.raft_addr + ", advertising " + options_.raft_adv_addr);
+  credentials_ = load_credentials(options_.auth);
+  const cluster::Identity identity{.node_id = options_.node_id, .raft_id = identity_.raft_id, .raft_addr = options_.raft_adv_addr,
+                                   .api_addr = options_.http_adv_addr, .read_replica = options_.raft_non_voter, .version = kVersion};
+  node_ = std::make_unique<cluster::Node>(identity, *transport_, credentials_.get(), clock_, metrics_,
+                                          [facts = facts_of(options_, clock_)](const cluster::Node& node, const store::Store* store) {
+                                            return cluster::status_json(facts, node, store);
+                                          });
+  transport_->start(node_->handlers());
+  log::info("cluster", "service listening on " + options_.raft_adv_addr);
+
+  const unsigned net_threads = std::max(1u, std::thread::hardware_concurrency() / 2);
+  auto http = http::Server::listen(options_.http_addr, net_threads, {});
+  if (!http) die("failed to start HTTP server: " + http.error().text());
+  http_ = *std::move(http);
+  http::ApiOptions api{.version = kVersion, .allow_origin = options_.http_allow_origin, .bind_addr = options_.http_addr,
+                       .cluster_addr = options_.raft_adv_addr, .credentials = credentials_.get(),
+                       .queue = {.capacity = static_cast<std::size_t>(options_.write_queue_capacity),
+                                 .batch_size = static_cast<std::size_t>(options_.write_queue_batch_size),
+                                 .timeout = options_.write_queue_timeout, .transaction = options_.write_queue_tx},
+                       .command_line = arguments_,
+                       .licenses = "rqlite++ is under the MIT license. It contains SQLite (public domain), raft-rs (Apache-2.0), Boost (BSL-1.0), "
+                                   "OpenSSL (Apache-2.0), Protocol Buffers (BSD-3-Clause), RapidJSON (MIT), spdlog and fmt (MIT), xxHash (BSD-2-Clause).\n",
+                       .syntax_error = syntax_error, .disallowed = is_disallowed};
+  api_ = std::make_unique<http::Api>(std::move(api), *node_, clock_, metrics_);
+  node_->set_net_poster([server = http_.get()](unsigned thread, std::function<void()> work) { server->on_net_thread(thread, std::move(work)); });
+  http_->start(*api_);
+  log::info("http", "execute queue processing started with capacity " + std::to_string(options_.write_queue_capacity) + ", batch size " +
+                        std::to_string(options_.write_queue_batch_size));
+  log::info("http", "service listening on " + options_.http_addr);
+}
+
+void Server::open_store() {
+  log::info("store", "opening store with node ID " + options_.node_id + ", listening on " + options_.raft_addr);
+  const store::Options options{.data_dir = options_.data_dir, .self = identity_.raft_id, .timing = timing_of(options_), .limits = {},
+                               .foreign_keys = options_.fk, .read_connections_max = static_cast<int>(options_.db_max_ro_conns),
+                               .net_threads = http_->net_threads()};
+  Result<std::unique_ptr<store::Store>> store = store::Store::open(options, disk_, clock_, rng_, metrics_, *node_);
+  if (!store) die("failed to open store: " + store.error().text());
+  store_ = *std::move(store);
+}
+
+Result<> Server::form_cluster() {
+  replica::Replica& replica = store_->replica();
+  const bool has_state = replica.has_state();
+  const bool joins = !options_.join.empty();
+  const auto found = [this](replica::MembershipRecord record, raft::ConfState conf) { return store_->replica().bootstrap(std::move(record), std::move(conf)); };
+  if (!joins && !has_state) {
+    if (options_.raft_non_voter) return fail(Errc::BadRequest, "cannot create a new non-voting node without joining it to an existing cluster");
+    log::info("rqlited", "bootstrapping single new node");
+    replica::MembershipRecord record{.cluster_id = rng_.next() | 1};
+    record.members.put(node_->self_member());
+    RQ_CHECK(found(std::move(record), {.voters = {identity_.raft_id}}));
+  }
+  const raft::ConfState stored = replica.stored_conf();
+  if (const Result<> started = store_->start(); !started) die("failed to open store: " + started.error().text());
+  node_->open(*store_);
+  if (!joins) return {};
+  cluster::JoinOptions options{.addresses = options_.join, .attempts = static_cast<int>(options_.join_attempts), .interval = options_.join_interval,
+                               .bootstrap_expect = static_cast<int>(options_.bootstrap_expect),
+                               .bootstrap_expect_timeout = options_.bootstrap_expect_timeout, .credentials = join_credentials()};
+  formation_ = std::make_unique<cluster::Formation>(*node_, clock_, rng_, std::move(options), has_state, found);
+  RQ_CHECK(formation_->probe_addresses());
+  if (options_.bootstrap_expect > 0) return formation_->bootstrap();
+  if (has_state && stored.voters.size() == 1 && stored.is_voter(identity_.raft_id) && stored.learners.empty())
+    return fail(Errc::BadRequest, "node is the only node in a single-node cluster, joining other clusters not supported");
+  return formation_->join();
+}
+
+int Server::stop() {
+  int code = 0;
+  log::info("http", "closing HTTP service on " + options_.http_addr);
+  // Queued writes that were acknowledged are written first; then nobody new comes in.
+  api_->stop_queue(std::chrono::milliseconds(1000));
+  if (store_ && options_.raft_cluster_remove_shutdown) {
+    if (const Result<> removed = cluster::Formation::remove_self(*node_, join_credentials()); !removed) {
+      log::error("rqlited", "failed to remove this node from cluster before shutdown: " + removed.error().text());
+      code = 1;
+    }
+  }
+  if (store_ && options_.raft_shutdown_stepdown && store_->replica().is_leader() && node_->conf().voters.size() > 1) {
+    log::info("rqlited", "stepping down as Leader before shutdown");
+    auto done = std::make_shared<std::promise<Result<>>>();
+    auto future = done->get_future();
+    store_->replica().transfer(RaftId{}, clock_.now() + std::chrono::seconds(2), [done](Result<> result) { done->set_value(std::move(result)); });
+    if (const Result<> moved = future.get(); !moved) log::warn("rqlited", "leadership was not handed over: " + moved.error().text());
+  }
+  if (store_) store_->interrupt();      // a runaway statement must not hold the drain up
+  http_->stop();
+  formation_.reset();
+  node_->close();
+  transport_->stop();
+  if (store_) store_->stop();
+  log::info("store", "store closed with node ID " + options_.node_id);
+  log::info("rqlited", "rqlite server stopped");
+  return code;
+}
+
+int Server::run(Signals& signals) {
+  std::fwrite(kBanner.data(), 1, kBanner.size(), stdout);
+  std::fflush(stdout);
+  log::info("rqlited", std::string("rqlited starting, version ") + kVersion + ", SQLite " + sqlite3_libversion() + ", compiler " + RQ_COMPILER);
+  std::string command;
+  for (const std::string& word : arguments_) command += (command.empty() ? "" : " ") + word;
+  log::info("rqlited", "launch command: " + command);
+  prepare_directory();
+  start_edges();
+  signals.start([this] {
+    node_->cancel_waits();
+    stop_asked_.set_value();
+  });
+  open_store();
+  auto stop_asked = stop_asked_.get_future();
+  if (const Result<> formed = form_cluster(); !formed) {
+    log::error("rqlited", "clustering failure: " + formed.error().text());
+    (void)stop();
+    return 1;
+  }
+  log::info("rqlited", "node HTTP API available at http://" + options_.http_adv_addr);
+  const std::size_t colon = options_.http_adv_addr.rfind(':');
+  log::info("rqlited", "connect using the command-line tool via 'rqlite -H " + options_.http_adv_addr.substr(0, colon) + " -p " +
+                           options_.http_adv_addr.substr(colon + 1) + "'");
+  stop_asked.wait();
+  return stop();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  ::setenv("TZ", "UTC", 1);            // stored times are UTC whatever the machine says (SQL's localtime too)
+  ::mallopt(M_ARENA_MAX, 2);
+  auto parsed = config::parse(argc, argv, version_line());
+  if (const auto* exit = std::get_if<config::Exit>(&parsed)) {
+    std::fputs(exit->text.c_str(), stderr);
+    return exit->code;
+  }
+  Signals signals;
+  const int code = Server(std::get<config::Options>(parsed), argc, argv).run(signals);
+  std::fflush(nullptr);
+  ::_exit(code);                       // detached: the signal thread
+}

@@ -1,0 +1,20 @@
+// The command line: Go flag syntax, the reference's checks in its order and with its texts (spec cluster.md section 1).
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <variant>
+
+#include "config/options.h"
+
+namespace rq::config {
+
+struct Exit {
+  int code = 0;
+  std::string text;      // for stderr, may be empty
+};
+
+// Looks at files only to see whether those that are named can be read.
+std::variant<Options, Exit> parse(int argc, const char* const* argv, std::string_view version_line);
+
+}  // namespace rq::config
