@@ -8,7 +8,7 @@
 #include <google/protobuf/arena.h>
 
 #include <algorithm>
-#include <array>
+#include <mutex>
 #include <set>
 #include <vector>
 
@@ -91,6 +91,7 @@ class SqlExecutor final : public Executor {
   }
   Position bootstrap() const;
   void detach();
+  void flush_ledger();
   Result<> decode(const raft::Group& group);
   Work work() const;
   Result<> run_entry(const raft::Group& group, Work work);
@@ -107,6 +108,7 @@ class SqlExecutor final : public Executor {
 
   const Options options_;
   const ledger::Paths paths_;
+  mutable std::mutex attached_mutex_;             // guards these two against status() while restore() exchanges them
   std::unique_ptr<ledger::Ledger> ledger_;
   std::unique_ptr<ledger::ShimVfs> shim_;
   std::unique_ptr<Writer> writer_;
@@ -116,7 +118,7 @@ class SqlExecutor final : public Executor {
   std::set<Index> skips_;
   std::atomic<std::uint64_t> applied_{0};
   std::atomic<std::uint64_t> poison_index_{0};
-  std::uint32_t poison_attempts_ = 0;
+  std::atomic<std::uint32_t> poison_attempts_{0};
   std::atomic<std::uint64_t> checkpoints_{0};
   Position position_;
   SteadyTime last_pass_{};
@@ -138,9 +140,14 @@ Position SqlExecutor::bootstrap() const {
 }
 
 Result<> SqlExecutor::attach() {
-  RQ_TRY(ledger_, ledger::recover(*options_.disk, paths_, bootstrap()));
+  RQ_TRY(auto ledger, ledger::recover(*options_.disk, paths_, bootstrap()));
+  RQ_TRY(auto shim, ledger::ShimVfs::install(options_.base_vfs, ledger.get()));
+  {
+    const std::lock_guard lock(attached_mutex_);
+    ledger_ = std::move(ledger);
+    shim_ = std::move(shim);
+  }
   position_ = ledger_->position();
-  RQ_TRY(shim_, ledger::ShimVfs::install(options_.base_vfs, ledger_.get()));
   RQ_TRY(writer_, Writer::open({paths_.database, options_.clock, options_.statements_cached, options_.cache_kib}, *shim_,
                                position_.registers));
   // The name of the WAL is durable before its first frame: a missing one was removed by somebody.
@@ -156,12 +163,15 @@ Result<> SqlExecutor::attach() {
   return {};
 }
 
+void SqlExecutor::flush_ledger() {
+  if (auto flushed = ledger_->flush(); !flushed) log::warn("executor", "ledger: " + flushed.error().text());
+}
+
 void SqlExecutor::detach() {
-  if (ledger_) {
-    if (auto flushed = ledger_->flush(); !flushed) log::warn("executor", "ledger: " + flushed.error().text());
-  }
+  if (ledger_) flush_ledger();
   checkpointer_.reset();
   writer_.reset();
+  const std::lock_guard lock(attached_mutex_);
   shim_.reset();
   ledger_.reset();
   attempt_.reset();
@@ -228,7 +238,7 @@ Result<> SqlExecutor::apply(const raft::Group& group) {
       return done;
     }
     // Its success is told to the next start, however soon that comes.
-    if (attempt_->suspected(group.index)) RQ_CHECK(ledger_->flush());
+    if (attempt_->suspected(group.index)) flush_ledger();
   }
   answer(group);
   if (shim_->wal_bytes() > options_.wal_bytes_soft) mind_wal();
@@ -408,7 +418,7 @@ Result<> SqlExecutor::skip(Index index, Term term) {
 
 void SqlExecutor::idle() {
   if (!writer_) return;
-  if (auto flushed = ledger_->flush(); !flushed) log::warn("executor", "ledger: " + flushed.error().text());
+  flush_ledger();
   if (shim_->wal_bytes() > options_.wal_bytes_soft) mind_wal();
 }
 
@@ -478,11 +488,15 @@ void SqlExecutor::mind_wal() {
   if (auto moved = checkpoint(); !moved) log::warn("executor", "checkpoint failed: " + moved.error().text());
 }
 
-Index SqlExecutor::durable_index() const { return ledger_ ? ledger_->durable_index() : Index{}; }
+Index SqlExecutor::durable_index() const {
+  const std::lock_guard lock(attached_mutex_);
+  return ledger_ ? ledger_->durable_index() : Index{};
+}
 
 Status SqlExecutor::status() const {
   Status status;
   status.applied = applied_index();
+  const std::lock_guard lock(attached_mutex_);
   if (!ledger_) return status;
   status.durable = ledger_->durable_index();
   status.ledger_bytes = ledger_->bytes();

@@ -84,7 +84,8 @@ struct Status {
 
 class Executor : public raft::StateMachine {
  public:
-  // Recovers the state after any crash, then attaches SQLite. Errors: Errc::Io, NoSpace; Errc::Corrupt: the files
+  // Recovers the state after any crash, then attaches SQLite. Errors: Errc::Io, NoSpace; Errc::Busy: another program is
+  // writing to the database at this moment; Errc::Corrupt: the files
   // contradict each other (another program moved or removed the WAL): start over from a snapshot or the whole log,
   // after wipe(); Errc::Unsupported: written by a newer version.
   static Result<std::unique_ptr<Executor>> open(Options options);
