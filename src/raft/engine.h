@@ -10,8 +10,9 @@
 // `applied` in this class means handed over, not applied to SQLite (design section 6, trap 11): entries that appear in
 // `committed` count as handed over as soon as the Ready is taken, except after a snapshot (trap 1).
 //
-// On misuse or a broken invariant inside the library every call returns Errc::Internal from then on ("poisoned");
-// the process lives. Crash behaviour: the machine holds nothing that isn't given back to it by start().
+// On misuse or a broken invariant inside the library every call returns Errc::Internal from then on ("poisoned"), with the
+// reason as its detail; the process lives. Misuse: start() missing or repeated, a Ready persisted that was not taken, conf
+// entries out of order, compaction or a snapshot beyond what was handed over. Crash behaviour: the machine holds nothing that isn't given back to it by start().
 // Source: the Raft thesis; crate raft 0.7.0 behind raft/engine (C ABI).
 #pragma once
 
@@ -146,7 +147,7 @@ struct Options {
   RaftId id;
   int election_ticks = 10;         // random 1x..2x of it
   int heartbeat_ticks = 1;
-  std::uint64_t seed = 0;          // of the election timeouts: equal seeds give equal runs
+  std::uint64_t seed = 0;          // of timeouts and read marks: equal seeds give equal runs
   std::size_t max_message_bytes = 1 << 20;
   std::size_t max_inflight_messages = 256;
   std::size_t max_uncommitted_bytes = 64u << 20;    // beyond it propose() answers Errc::Busy; one entry always fits
@@ -170,33 +171,43 @@ class RaftEngine {
  public:
   virtual ~RaftEngine() = default;
 
-  virtual Result<> start(StartState state) = 0;      // once, first; an empty conf_state: waits to be given a snapshot
+  // Once, first; an empty conf_state: waits to be given a snapshot. The commit is raised to what `applied` and
+  // `conf_index` prove. Errc::Corrupt: the parts contradict each other; Errc::BadRequest: impossible options.
+  virtual Result<> start(StartState state) = 0;
   virtual Result<> tick() = 0;
-  // Messages of unknown peers, of a foreign `to`, or heartbeats with a commit beyond our log are dropped (trap 8).
+  // Answers of unknown peers, a foreign `to`, heartbeats with a commit beyond our log and whatever no member can have
+  // sent are dropped (trap 8).
   virtual Result<> step(Message message) = 0;
+  // Begins with a pre-vote. Put off while a Ready is not taken or not durable, a conf entry not applied, or a snapshot
+  // not installed. Nothing, if we lead or are no voter.
   virtual Result<> campaign() = 0;
   // Errc::NotLeader, Errc::TransferInProgress, Errc::Busy (uncommitted bytes). The entry shows up in the next Ready;
   // the value is its index.
   virtual Result<Index> propose(std::string payload) = 0;
-  // Errc::NotLeader, Errc::Busy (another change is not yet applied), Errc::TransferInProgress.
+  // Errc::NotLeader, Errc::Busy (another change is not yet applied, uncommitted bytes), Errc::TransferInProgress,
+  // Errc::BadRequest (leads to no possible membership), Errc::TooLarge.
   virtual Result<Index> propose_conf_change(const ConfChange& change) = 0;
-  // To be called with each committed conf entry, in order. Returns the membership in force from it on. If we lead and
-  // are no voter any more we step down (trap 5).
+  // To be called with each committed conf entry above StartState::conf_index, in order (an older one is skipped). Returns
+  // the membership in force from it on. A change that doesn't fit has no effect. If we lead and are no voter any more we
+  // step down (trap 5). Errc::Corrupt, Errc::Unsupported, Errc::TooLarge: as decode_conf_change().
   virtual Result<ConfState> apply_conf_change(const Entry& entry) = 0;
   // Leader or follower (forwarded by message). Errc::NotLeader: no leader known, or the own-term entry isn't committed
-  // yet (trap 12: the caller holds and re-issues with a new context).
+  // yet (trap 12: the caller holds and re-issues with a new context). Errc::Busy. Contexts need to be unique within this
+  // engine only, given a fresh Options::seed at each start.
   virtual Result<> read_index(std::string context) = 0;
-  virtual Result<> transfer_leader(RaftId to) = 0;
-  virtual Result<> leader_died() = 0;                // trap 14: forgets the leader, keeps term and vote
+  virtual Result<> transfer_leader(RaftId to) = 0;   // Errc::NotLeader, Errc::BadRequest (no voter)
+  virtual Result<> leader_died() = 0;                // trap 14: forgets the leader, keeps term and vote; a leader steps down
   virtual void report_unreachable(RaftId peer) = 0;
   virtual void report_snapshot(RaftId peer, bool ok) = 0;       // trap 2
   // The state machine's answer to `snapshot wanted`: offered to peers that need one, until compact() passes it.
   // A descriptor whose conf_state lacks the receiver is not sent to it (trap 6).
   virtual void provide_snapshot(RaftId peer, SnapshotDescriptor descriptor) = 0;
   virtual std::vector<RaftId> take_snapshot_wanted() = 0;       // peers that need provide_snapshot()
-  virtual Result<> entries_fetched(RaftId peer, std::vector<Entry> entries) = 0;   // empty: could not be read
+  // The beginning of what was asked for is enough; empty: could not be read. Each FetchRequest must be answered.
+  virtual Result<> entries_fetched(RaftId token, std::vector<Entry> entries) = 0;
   virtual Result<> persisted(std::uint64_t ready_number) = 0;
-  // After Ready.snapshot is durable and the state machine stands at it (trap 1).
+  // The state machine stands at Ready.snapshot (trap 1). May come before or after persisted(); until both, nobody stands
+  // for election here.
   virtual Result<> snapshot_installed(Index index) = 0;
   virtual void compact(Index first_kept, Term term_before) = 0; // the log on disk now begins here
   virtual bool has_ready() = 0;

@@ -3,8 +3,6 @@
 // faults end. Method: TestNetwork checks the first two at each step; a run is a pure function of its seed.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-
 #include "raft/test_network.h"
 
 namespace rq::raft {
@@ -188,21 +186,25 @@ class RandomRun {
   std::size_t snapshots_ = 0, joint_ = 0;
 };
 
+// --gtest_random_seed=N takes the N-th block of seeds; a failure names its seed.
 TEST(RaftSafety, HoldsOnRandomRuns) {
-  // RQ_RAFT_SEEDS=first:count runs others; a failure names its seed.
-  std::uint64_t first = 1, count = 300;
+  constexpr std::uint64_t kRuns = 300;
+  const auto first = static_cast<std::uint64_t>(GTEST_FLAG_GET(random_seed)) * kRuns + 1;
   Met met;
-  if (const char* wanted = std::getenv("RQ_RAFT_SEEDS")) std::sscanf(wanted, "%lu:%lu", &first, &count);
-  for (std::uint64_t seed = first; seed < first + count; ++seed) {
+  for (std::uint64_t seed = first; seed < first + kRuns; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     RandomRun run(seed);
     run.run(3000);
     run.add_to(met);
     if (HasFailure()) return;
   }
-  RecordProperty("committed", std::to_string(met.committed));
-  std::printf("committed %zu, terms %zu, snapshots %zu, fetches %zu, members with changes %zu, reads %zu, joint %zu\n", met.committed,
-              met.terms, met.snapshots, met.fetches, met.conf_changes, met.reads, met.joint);
+  EXPECT_GT(met.committed, 10'000U);
+  EXPECT_GT(met.terms, 400U);
+  EXPECT_GT(met.snapshots, 50U);
+  EXPECT_GT(met.fetches, 100U);
+  EXPECT_GT(met.conf_changes, 200U);
+  EXPECT_GT(met.joint, 1000U);
+  EXPECT_GT(met.reads, 5U);
 }
 
 }  // namespace

@@ -7,7 +7,11 @@ use raft::{Changer, Raft, StateRole};
 /// Beyond any index or term that there can be, and far from an overflow.
 const LIMIT: u64 = 1 << 62;
 
-/// Whatever would make raft-rs panic, or believe what can't be, is refused before it gets there (trap 8).
+/// Reads that wait for a majority at one leader; each is a heartbeat round.
+pub const READS_MAX: usize = 65_536;
+
+/// Whatever would make raft-rs panic, or believe what can't be, is refused before it gets there (trap 8). An empty reason:
+/// it happens to honest peers, and they try again.
 pub fn check_message(raft: &Raft<Store>, read_mark: &[u8], m: &Message) -> Result<(), &'static str> {
     let leads = raft.state == StateRole::Leader;
     let last = raft.raft_log.last_index();
@@ -29,8 +33,8 @@ pub fn check_message(raft: &Raft<Store>, read_mark: &[u8], m: &Message) -> Resul
             (end <= last).then_some(()).ok_or("acknowledges what is not in our log")
         }
         MessageType::MsgHeartbeat if m.term >= raft.term && m.commit > last => Err("its commit is beyond our log"),
-        MessageType::MsgReadIndex if !leads => Err("we don't lead"),
-        MessageType::MsgReadIndexResp if !is_our_read(m, read_mark) => Err("not our read"),
+        MessageType::MsgReadIndex if !leads || raft.pending_read_count() >= READS_MAX => Err(""),
+        MessageType::MsgReadIndexResp if !is_our_read(m, read_mark) => Err(""),
         MessageType::MsgAppendResponse
         | MessageType::MsgRequestVote
         | MessageType::MsgRequestVoteResponse

@@ -128,16 +128,17 @@ impl RqEngine {
     }
 }
 
+fn not_started() -> Fail {
+    Fail::Misuse("the engine was not started".to_string())
+}
+
 /// Runs `work` on a started, healthy engine. A panic or a misuse poisons it for good (trap 8).
 unsafe fn guarded<T>(engine: *mut RqEngine, work: impl FnOnce(&mut Machine) -> Outcome<T>) -> Result<T, i32> {
     let engine = &mut *engine;
     if engine.poisoned {
         return Err(INTERNAL);
     }
-    let result = engine.catch(|e| match e.machine.as_mut() {
-        Some(machine) => work(machine),
-        None => Err(Fail::Misuse("the engine was not started".to_string())),
-    });
+    let result = engine.catch(|e| work(e.machine.as_mut().ok_or_else(not_started)?));
     engine.look();
     result
 }
@@ -344,18 +345,21 @@ pub unsafe extern "C" fn rq_engine_has_ready(engine: *const RqEngine) -> u8 {
 
 #[no_mangle]
 pub unsafe extern "C" fn rq_engine_take_ready(engine: *mut RqEngine, out: *mut *const RqReady) -> i32 {
-    let result = guarded(engine, |m| {
-        let output = m.take_ready()?;
-        Ok((output, std::mem::take(&mut m.log)))
-    });
     let engine = &mut *engine;
-    let result = result.map(|(output, mut log)| {
-        if let Ok(mut lines) = engine.log.lock() {
+    if engine.poisoned {
+        return INTERNAL;
+    }
+    let result = engine.catch(|e| {
+        let machine = e.machine.as_mut().ok_or_else(not_started)?;
+        let output = machine.take_ready()?;
+        let mut log = std::mem::take(&mut machine.log);
+        if let Ok(mut lines) = e.log.lock() {
             log.append(&mut lines);
         }
-        engine.ready = engine.held.hold(output, log);
-        &engine.ready as *const RqReady
+        e.ready = e.held.hold(output, log);
+        Ok(&e.ready as *const RqReady)
     });
+    engine.look();
     give(result, out)
 }
 

@@ -7,7 +7,7 @@
 //!      raft-rs panics then.
 //!   3. Nothing is sent before the newest term and vote are durable; a leader's appends may overtake only entries.
 //!   4. The election timeout in force was drawn from our own generator.
-use crate::checks::{check_change, check_conf, check_message, is_joint};
+use crate::checks::{check_change, check_conf, check_message, is_joint, READS_MAX};
 use crate::outbox::coalesce;
 use crate::store::{LogExtent, Store};
 use bytes::Bytes;
@@ -74,6 +74,8 @@ struct Installing {
 /// Marks our read contexts: raft-rs drops a request whose context it has already, whoever sent it, and a leader may
 /// still hold those of our previous life.
 const READ_MARK: usize = 16;
+
+const LOG_LINES_MAX: usize = 16;
 
 pub struct Machine {
     pub node: RawNode<Store>,
@@ -278,7 +280,7 @@ impl Machine {
 
     pub fn step(&mut self, message: Message) -> Outcome<()> {
         if let Err(why) = check_message(&self.node.raft, &self.read_mark, &message) {
-            if self.log.len() < 16 {
+            if !why.is_empty() && self.log.len() < LOG_LINES_MAX {
                 self.log.push(format!("dropped a {:?} from {}: {why}", message.get_msg_type(), message.from));
             }
             return Ok(());
@@ -397,6 +399,9 @@ impl Machine {
         let heard = if self.leads() { raft.commit_to_current_term() } else { raft.leader_id != 0 };
         if !heard {
             return Err(Fail::NotLeader);
+        }
+        if raft.pending_read_count() >= READS_MAX {
+            return Err(Fail::Busy);
         }
         let mut marked = Vec::with_capacity(READ_MARK + context.len());
         marked.extend_from_slice(&self.read_mark);
