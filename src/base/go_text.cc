@@ -246,6 +246,22 @@ void append_json_double(std::string& out, double value) {
   char text[400];
   const double size = std::fabs(value);
   const bool exponent = size != 0 && (size < 1e-6 || size >= 1e21);
+  if (!exponent && size >= 1e15) {
+    // Fixed notation would show the exact integer; the reference shows the shortest digits, filled up with zeros.
+    const auto end = std::to_chars(text, text + sizeof text, value, std::chars_format::scientific).ptr;
+    const std::string_view shown(text, static_cast<std::size_t>(end - text));
+    const std::size_t e = shown.find('e');
+    int places = 0;
+    std::from_chars(shown.data() + e + 2, shown.data() + shown.size(), places);
+    std::size_t digits = 0;
+    for (const char c : shown.substr(0, e)) {
+      if (c == '.') continue;
+      if (c != '-' && digits++ == static_cast<std::size_t>(places) + 1) out += '.';
+      out += c;
+    }
+    for (; digits <= static_cast<std::size_t>(places); ++digits) out += '0';
+    return;
+  }
   const auto end = std::to_chars(text, text + sizeof text, value, exponent ? std::chars_format::scientific : std::chars_format::fixed).ptr;
   std::string_view digits(text, static_cast<std::size_t>(end - text));
   if (!exponent) {

@@ -628,6 +628,19 @@ void Node::step_down(std::string node_id, bool wait, const http::Routing& routin
             0);
 }
 
+void Node::snapshot(http::ReplyFn reply) {
+  store::Store* store = open_store();
+  if (store == nullptr) return reply(text_reply(503, "store not open"));
+  store->checkpoint([this, reply = std::move(reply)](const Result<bool>& result) {
+    if (!result) {
+      metrics_.counter("store", "num_user_snapshots_failed").add();
+      return reply(text_reply(500, result.error().text()));
+    }
+    if (*result) metrics_.counter("store", "num_user_snapshots").add();
+    reply({.status = *result ? 200 : 204, .type = http::TextReply::Type::None});
+  });
+}
+
 std::string Node::status_json() { return status_(*this, open_store()); }
 
 // ---- the cluster as seen from here

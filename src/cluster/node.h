@@ -61,6 +61,7 @@ class Node final : public http::Backend, public replica::Replica::Events {
   void leader(bool pretty, std::chrono::nanoseconds timeout, http::ReplyFn reply) override;
   void step_down(std::string node_id, bool wait, const http::Routing& routing, http::ReplyFn reply) override;
   void remove_node(std::string node_id, const http::Routing& routing, http::ReplyFn reply) override;
+  void snapshot(http::ReplyFn reply) override;
   void ready(const http::ReadyQuery& query, http::ReplyFn reply) override;
 
   // Replica::Events (raft thread)

@@ -71,7 +71,7 @@ class Guard final : public sql::Authorizer {
   };
 
  private:
-  int pragma(sql::Connection& connection, const char* name, const char* value);
+  int pragma(sql::Connection& connection, const char* name, const char* value, const char* schema);
   int transaction(sql::Connection& connection, std::string_view operation);
   int savepoint(sql::Connection& connection, std::string_view operation, const char* name);
 

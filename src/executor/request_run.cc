@@ -281,7 +281,9 @@ Result<> RequestRun::step(Piece& piece) {
 }
 
 Result<> RequestRun::step_rows(Piece& piece) {
-  auto written = results_.rows(piece.statement, watch_);
+  // Rows of RETURNING belong to no table that could be named (spec http-api section 4, qualify_columns).
+  const std::uint32_t render = request_.render() & (piece.reads ? ~0u : ~static_cast<std::uint32_t>(command::kQualifyColumns));
+  auto written = sql::ResultWriter(outcome_.results, render).rows(piece.statement, watch_);
   answered_ = written.has_value();
   if (written) return {};
   const Errc code = written.error().code;

@@ -88,7 +88,7 @@ const Api::Route* Api::find_route(std::string_view path) {
       {"/db/backup", false, "GET ", {"backup"}, &Api::not_yet},
       {"/db/load", false, "POST ", {"load"}, &Api::not_yet},
       {"/boot", true, "POST ", {"load"}, &Api::not_yet},
-      {"/snapshot", true, "POST ", {"snapshot"}, &Api::not_yet},
+      {"/snapshot", true, "POST ", {"snapshot"}, &Api::snapshot},
       {"/reap", true, "POST ", {"snapshot"}, &Api::not_yet},
       {"/remove", false, "DELETE ", {"remove"}, &Api::remove},
       {"/status", false, "GET ", {"status"}, &Api::status},
@@ -132,6 +132,12 @@ void Api::respond_error(Exchange& exchange, int status, std::string_view text) c
 }
 
 void Api::respond_empty(Exchange& exchange, int status, bool json) const { respond(exchange, status, json ? kJson : std::string_view(), {}); }
+
+void Api::redirect_to_console(Exchange& exchange, int status) const {
+  const bool shows_body = exchange.request.method == "GET" || exchange.request.method == "HEAD";
+  const std::string body = std::string("<a href=\"/console/\">") + std::string(reason_of(status)) + "</a>.\n\n";
+  respond(exchange, status, shows_body ? "Content-Type: text/html; charset=utf-8\r\n" : "", shows_body ? body : std::string(), "Location: /console/\r\n");
+}
 
 namespace {
 std::string location_of(const std::string& base, std::string_view raw_path, std::string_view raw_query) {
@@ -177,8 +183,8 @@ void Api::handle(std::shared_ptr<Exchange> exchange) {
   if (!target) return respond_error(*exchange, 400, target.error().text());
   if (target->bad_parameters) return respond_error(*exchange, 400, target->bad_parameters->text());
   const std::string& path = target->path;
-  if (path == "/" || path.empty()) return respond(*exchange, 302, {}, {}, "Location: /console/\r\n");
-  if (path == "/console") return respond(*exchange, 301, {}, {}, "Location: /console/\r\n");
+  if (path == "/" || path.empty()) return redirect_to_console(*exchange, 302);
+  if (path == "/console") return redirect_to_console(*exchange, 301);
   const Route* route = find_route(path);
   if (route == nullptr) return respond(*exchange, 404, {}, {});
   Context context{.exchange = exchange, .target = *std::move(target), .credentials = {}};
@@ -198,14 +204,18 @@ void Api::handle(std::shared_ptr<Exchange> exchange) {
 class Api::DbCall final : public SqlCall {
  public:
   DbCall(const Api& api, const Context& context)
-      : api_(api), exchange_(context.exchange), path_(context.target.raw_path), query_(context.target.raw_query) {}
-  void done(SqlReply&& reply) override { api_.sql_answered(*exchange_, request.render(), path_, query_, std::move(reply)); }
+      : api_(api), exchange_(context.exchange), path_(context.target.raw_path), query_(context.target.raw_query), begun_(api.clock_.now()) {}
+  void done(SqlReply&& reply) override {
+    if ((request.render() & command::kTimings) != 0) reply.outcome.elapsed = api_.clock_.now() - begun_;
+    api_.sql_answered(*exchange_, request.render(), path_, query_, std::move(reply));
+  }
   bool canceled() const override { return exchange_->client_gone(); }
 
  private:
   const Api& api_;
   const std::shared_ptr<Exchange> exchange_;
   const std::string_view path_, query_;      // into the exchange's target
+  const SteadyTime begun_;
 };
 
 void Api::sql_answered(Exchange& exchange, std::uint32_t render, std::string_view path, std::string_view raw_query, SqlReply&& reply) const {
@@ -216,7 +226,7 @@ void Api::sql_answered(Exchange& exchange, std::uint32_t render, std::string_vie
     const int status = status_of(error.code);
     if (error.code == Errc::LeaderNotFound) metrics_.counter("http", "leader_not_found").add();
     if (status != 200) return respond_error(exchange, status, error.text());
-    return respond(exchange, 200, kJson, command::render_body({.error = error.text()}, render));
+    return respond(exchange, 200, kJson, command::render_body({.error = error.text(), .elapsed = reply.outcome.elapsed}, render));
   }
   std::string extra;
   if (!reply.served_by.empty()) extra = "X-Rqlite-Served-By: " + reply.served_by + "\r\n";
@@ -395,6 +405,11 @@ void Api::ready(Context& context) {
   metrics_.counter("http", "num_readyz").add();
   const Parameters& parameters = context.target.parameters;
   backend_.ready({.no_leader = parameters.no_leader, .sync = parameters.sync, .timeout = parameters.timeout}, replier(context));
+}
+
+void Api::snapshot(Context& context) {
+  metrics_.counter("http", "user_snapshots").add();
+  backend_.snapshot(replier(context));
 }
 
 void Api::licenses(Context& context) { respond(*context.exchange, 200, "Content-Type: text/plain; charset=utf-8\r\n", options_.licenses); }

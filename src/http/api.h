@@ -69,7 +69,9 @@ class Api final : public Service {
   void remove(Context& context);
   void ready(Context& context);
   void debug_vars(Context& context);
+  void snapshot(Context& context);
   void licenses(Context& context);
+  void redirect_to_console(Exchange& exchange, int status) const;
   void not_yet(Context& context);
   void unserved(Context& context);
   void sql_answered(Exchange& exchange, std::uint32_t render, std::string_view path, std::string_view raw_query, SqlReply&& reply) const;

@@ -92,6 +92,7 @@ class Backend {
   virtual void leader(bool pretty, std::chrono::nanoseconds timeout, ReplyFn reply) = 0;
   virtual void step_down(std::string node_id, bool wait, const Routing& routing, ReplyFn reply) = 0;
   virtual void remove_node(std::string node_id, const Routing& routing, ReplyFn reply) = 0;
+  virtual void snapshot(ReplyFn reply) = 0;                     // 200, or 204 when there is nothing new
   virtual void ready(const ReadyQuery& query, ReplyFn reply) = 0;
 };
 

@@ -268,6 +268,17 @@ void mend_surrogates(std::string& body) {
   }
 }
 
+// The number that ends at or behind `at`.
+std::string number_at(const std::string& body, std::size_t at) {
+  const auto of_number = [&](std::size_t i) { return i < body.size() && std::string_view("0123456789+-.eE").find(body[i]) != std::string_view::npos; };
+  std::size_t begin = std::min(at, body.size() - 1);
+  while (begin > 0 && !of_number(begin)) --begin;
+  std::size_t end = begin + 1;
+  while (begin > 0 && of_number(begin - 1)) --begin;
+  while (of_number(end)) ++end;
+  return body.substr(begin, end - begin);
+}
+
 Result<std::size_t> parse(std::string& body, pb::Request& request, bool keep_empty) {
   using namespace rapidjson;
   if (body.find("\\u") != std::string::npos || body.find("\\U") != std::string::npos) mend_surrogates(body);
@@ -278,6 +289,7 @@ Result<std::size_t> parse(std::string& body, pb::Request& request, bool keep_emp
   const ParseResult parsed = reader.Parse<kFlags>(stream, handler);
   if (handler.done()) return handler.elements();
   if (!parsed.IsError()) return fail(Errc::BadRequest, "invalid request");
+  if (parsed.Code() == kParseErrorNumberTooBig) return fail(Errc::BadRequest, "invalid number " + number_at(body, parsed.Offset()));
   switch (handler.defect()) {
     case Defect::NotRequest: return fail(Errc::BadRequest, "invalid request");
     case Defect::Number: return fail(Errc::BadRequest, "invalid number " + handler.detail());

@@ -402,7 +402,9 @@ void Replica::run_apply() {
                      [&](ReplayRange& range) { apply_range(range); },
                      [&](AppliedWait& wait) { applied_waits_.push_back(std::move(wait)); },
                      [&](raft::SnapshotDescriptor& descriptor) {
-                       const Result<> result = machine_.restore(descriptor, [] { return Result<std::string>(std::string()); });
+                       // A new directory stands at the bootstrap already: there is nothing to replace.
+                       const bool there = machine_.applied_index() == descriptor.index;
+                       const Result<> result = there ? Result<>() : machine_.restore(descriptor, [] { return Result<std::string>(std::string()); });
                        if (result) set_applied(descriptor.index, descriptor.term);
                        raft_inbox_.post(RaftInput(Restored{descriptor.index, result}));
                      },

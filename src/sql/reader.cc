@@ -13,19 +13,25 @@ constexpr std::size_t kRememberedMax = 1024;
 constexpr std::size_t kRememberedBytes = 4096;   // longer texts are not remembered
 constexpr std::string_view kWriteRefused = "attempt to change database via query operation";
 constexpr std::uint32_t kMarkEffect = 1;         // transaction control or a PRAGMA with a value
+constexpr std::uint32_t kMarkSetting = 2;        // a PRAGMA that changes this connection
 
 }  // namespace
 
 Result<std::unique_ptr<Reader>> Reader::open(const ReaderOptions& options) {
-  std::unique_ptr<Reader> reader(new Reader(*options.clock));
-  RQ_TRY(reader->connection_, Connection::open({.path = options.path, .vfs = options.vfs, .read_only = true, .clock = options.clock,
-                                                .cache_kib = options.cache_kib, .mmap_bytes = options.mmap_bytes,
-                                                .busy_timeout_ms = options.busy_timeout_ms, .lookaside_slots = 64,
-                                                .statements_cached = options.statements_cached, .statement_bytes_cached = 1u << 20,
-                                                .foreign_keys = options.foreign_keys}));
-  RQ_CHECK(reader->connection_->run("PRAGMA query_only=1"));
-  reader->connection_->set_authorizer(reader.get());
+  std::unique_ptr<Reader> reader(new Reader(options));
+  RQ_TRY(reader->connection_, reader->connect());
   return reader;
+}
+
+Result<std::unique_ptr<Connection>> Reader::connect() {
+  RQ_TRY(auto connection, Connection::open({.path = options_.path, .vfs = options_.vfs, .read_only = true, .clock = options_.clock,
+                                            .cache_kib = options_.cache_kib, .mmap_bytes = options_.mmap_bytes,
+                                            .busy_timeout_ms = options_.busy_timeout_ms, .lookaside_slots = 64,
+                                            .statements_cached = options_.statements_cached, .statement_bytes_cached = 1u << 20,
+                                            .foreign_keys = options_.foreign_keys}));
+  RQ_CHECK(connection->run("PRAGMA query_only=1"));
+  connection->set_authorizer(this);
+  return connection;
 }
 
 int Reader::authorize(Connection& connection, int action, const char* first, const char* second, const char*, const char*) {
@@ -46,7 +52,7 @@ int Reader::authorize(Connection& connection, int action, const char* first, con
       connection.mark(kMarkEffect);
       return SQLITE_OK;
     case SQLITE_PRAGMA:
-      if (first != nullptr && pragma_fact(first, second == nullptr ? PragmaForm::Read : PragmaForm::Assign) == kPragmaSetting) connection.mark(kMarkEffect);
+      if (first != nullptr && pragma_fact(first, second == nullptr ? PragmaForm::Read : PragmaForm::Assign) == kPragmaSetting) connection.mark(kMarkEffect | kMarkSetting);
       return SQLITE_OK;
     default:
       return SQLITE_OK;
@@ -55,6 +61,9 @@ int Reader::authorize(Connection& connection, int action, const char* first, con
 
 void Reader::reset() {
   if (connection_->in_transaction()) (void)connection_->run("ROLLBACK");
+  if (!std::exchange(tainted_, false)) return;
+  // A setting must not outlive its request: a fresh connection has none.
+  if (auto fresh = connect(); fresh) connection_ = *std::move(fresh);
 }
 
 Result<> Reader::begin_snapshot() {
@@ -139,7 +148,7 @@ Result<> Reader::run_string(const pb::Statement& statement, std::uint32_t render
     rest = next.tail();
     if (next.empty()) continue;
     RQ_CHECK(feed.bind(next));
-    if (!next.read_only()) return fail(Errc::Sql, std::string(kWriteRefused));
+    tainted_ |= (next.marks() & kMarkSetting) != 0;
     last = std::move(next);
   }
   compiled_ = true;
@@ -148,7 +157,9 @@ Result<> Reader::run_string(const pb::Statement& statement, std::uint32_t render
     return {};
   }
   const Result<> done = writer.rows(last, watch);
-  if (!done && (connection_->last_code() & 0xff) == SQLITE_READONLY) return fail(Errc::Sql, std::string(kWriteRefused));
+  const int code = connection_->last_code() & 0xff;
+  // VACUUM is refused by the authorizer, when it attaches its scratch file.
+  if (!done && (code == SQLITE_READONLY || code == SQLITE_AUTH)) return fail(Errc::Sql, std::string(kWriteRefused));
   return done;
 }
 

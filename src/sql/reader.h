@@ -54,15 +54,18 @@ class Reader final : private Authorizer {
   Connection& connection() { return *connection_; }
 
  private:
-  explicit Reader(const Clock& clock) : clock_(clock) {}
+  explicit Reader(const ReaderOptions& options) : options_(options), clock_(*options.clock) {}
+  Result<std::unique_ptr<Connection>> connect();
   int authorize(Connection& connection, int action, const char* first, const char* second, const char* schema, const char* trigger) override;
   Result<> run_string(const pb::Statement& statement, std::uint32_t render, command::Outcome& outcome);
   Access classify(std::string_view sql);
   bool clock_passed(const Budget& budget) const;
   void reset();
 
+  const ReaderOptions options_;
   const Clock& clock_;
   std::unique_ptr<Connection> connection_;
+  bool tainted_ = false;               // a PRAGMA changed the connection: it is replaced behind the request
   std::unordered_set<std::string> long_texts_;
   bool compiled_ = false;              // the statement that failed last had been compiled
 };

@@ -115,6 +115,16 @@ std::optional<WallTime> Store::last_applied_at() const {
 
 Error Store::no_leader_here() const { return {replica_->leader() ? Errc::NotLeader : Errc::LeaderNotFound, {}}; }
 
+void Store::checkpoint(std::function<void(Result<bool>)> done) {
+  replica_->on_apply_thread([this, done = std::move(done)] {
+    const Index applied = executor_->applied_index();
+    if (applied == checkpointed_) return done(false);
+    if (const Result<> moved = executor_->checkpoint(); !moved) return done(fail(moved.error()));
+    checkpointed_ = applied;
+    done(true);
+  });
+}
+
 // ---- which way a request takes
 
 void Store::run(const std::shared_ptr<SqlJob>& job) {

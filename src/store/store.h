@@ -85,6 +85,8 @@ class Store {
   sql::ReadPool& read_pool() { return *read_pool_; }
   bool ready() const;                        // own log applied, apply healthy
   DatabaseFacts database_facts() const;
+  // Makes what is applied durable and moves it into the database file. The value: whether there was anything new.
+  void checkpoint(std::function<void(Result<bool>)> done);
   sql::ReadPool::Stats pool_stats() const { return read_pool_->stats(); }
   const std::string& data_dir() const { return options_.data_dir; }
   // When the newest entry applied here was sealed by its leader; nullopt: none since start.
@@ -119,6 +121,7 @@ class Store {
   mutable std::mutex facts_mutex_;           // guards facts_connection_
   std::unique_ptr<sql::Connection> facts_connection_;
   std::unique_ptr<replica::Replica> replica_;
+  Index checkpointed_;                       // apply thread
   std::atomic<std::int64_t> appended_ms_{0};
   std::atomic<std::int64_t> applied_at_ns_{0};
 };

@@ -127,6 +127,7 @@ std::string encode(const Hello& hello) {
   out.set_cluster_id(hello.cluster_id);
   out.set_from(hello.from.value);
   out.set_to(hello.to.value);
+  out.set_from_addr(hello.from_addr);
   return out.SerializeAsString();
 }
 
@@ -135,7 +136,7 @@ Result<Hello> decode_hello(std::string_view bytes) {
   if (!parse(in, bytes)) return fail(Errc::Corrupt, "unreadable hello");
   if (in.version() != kVersion) return fail(Errc::Unsupported, "peer speaks version " + std::to_string(in.version()));
   if (in.channel() != 1 && in.channel() != 2) return fail(Errc::Unsupported, "unknown channel");
-  return Hello{static_cast<Channel>(in.channel()), in.cluster_id(), RaftId{in.from()}, RaftId{in.to()}};
+  return Hello{static_cast<Channel>(in.channel()), in.cluster_id(), RaftId{in.from()}, RaftId{in.to()}, std::move(*in.mutable_from_addr())};
 }
 
 std::string encode(CallRequest&& request) {

@@ -18,6 +18,7 @@ struct Hello {
   Channel channel = Channel::Call;
   std::uint64_t cluster_id = 0;
   RaftId from, to;
+  std::string from_addr;
 };
 std::string encode(const Hello& hello);
 Result<Hello> decode_hello(std::string_view bytes);

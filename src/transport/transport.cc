@@ -176,7 +176,7 @@ class TransportImpl final : public Transport, public std::enable_shared_from_thi
   void accept(Acceptor& acceptor);
   void accepted(Socket&& socket);
   bool on_first_frame(const std::shared_ptr<Link>& link, MessageFrame&& frame);
-  void serve_raft(const std::shared_ptr<Link>& link, RaftId from);
+  void serve_raft(const std::shared_ptr<Link>& link, const Hello& hello);
   void serve_calls(const std::shared_ptr<Link>& link);
   bool on_request(const std::shared_ptr<Link>& link, MessageFrame&& frame);
   void refuse(const std::shared_ptr<Link>& link, const std::string& why);
@@ -446,7 +446,7 @@ bool TransportImpl::on_first_frame(const std::shared_ptr<Link>& link, MessageFra
     refuse(link, "another cluster or another member");
     return false;
   }
-  serve_raft(link, hello->from);
+  serve_raft(link, *hello);
   return true;
 }
 
@@ -464,7 +464,8 @@ void TransportImpl::complain(const std::string& remote, const std::string& why) 
   log::warn("mux", "connection from " + remote + " refused: " + why);
 }
 
-void TransportImpl::serve_raft(const std::shared_ptr<Link>& link, RaftId from) {
+void TransportImpl::serve_raft(const std::shared_ptr<Link>& link, const Hello& hello) {
+  const RaftId from = hello.from;
   ++incoming_[from];
   std::weak_ptr<Link> weak = link;
   link->on_end = [this, weak, from](const error_code&, const std::string&) {
@@ -489,6 +490,12 @@ void TransportImpl::serve_raft(const std::shared_ptr<Link>& link, RaftId from) {
   };
   // The peer is alive: if we have no connection to it, now is the time.
   const std::lock_guard lock(mutex_);
+  // A node that is being let in knows no members yet, and must be able to answer.
+  if (peers_.empty() && !hello.from_addr.empty()) {
+    Peer& peer = peers_[from];
+    peer.id = from;
+    peer.addr = hello.from_addr;
+  }
   if (const auto peer = peers_.find(from); peer != peers_.end()) {
     peer->second.told_dead = false;
     peer->second.retry = kRetryFirst;
@@ -596,7 +603,7 @@ void TransportImpl::peer_dialed(RaftId id, std::uint64_t generation, const error
     } else {
       peer.told_dead = false;
       std::string bytes;
-      append_frames(bytes, FrameType::Hello, 0, encode(Hello{Channel::Raft, cluster_id_.load(), options_.self, id}));
+      append_frames(bytes, FrameType::Hello, 0, encode(Hello{Channel::Raft, cluster_id_.load(), options_.self, id, options_.advertised_addr}));
       link->on_frame = [](MessageFrame&& frame) { return frame.type != FrameType::Refused; };
       std::weak_ptr<Link> weak = link;
       link->on_end = [this, id, weak, born = std::chrono::steady_clock::now()](const error_code&, const std::string&) {
@@ -734,7 +741,7 @@ void TransportImpl::call_dialed(const std::string& addr, const error_code& error
   };
   link->start();
   std::string hello;
-  append_frames(hello, FrameType::Hello, 0, encode(Hello{Channel::Call, 0, options_.self, {}}));
+  append_frames(hello, FrameType::Hello, 0, encode(Hello{Channel::Call, 0, options_.self, {}, {}}));
   link->send(std::move(hello), kMessageMax);
   pool.links.push_back(link);
   {
