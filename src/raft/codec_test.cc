@@ -1,7 +1,7 @@
 // Membership changes as bytes.
 #include <gtest/gtest.h>
 
-#include "raft/engine.h"
+#include "raft/test_network.h"
 
 namespace rq::raft {
 namespace {
@@ -37,8 +37,8 @@ TEST(ConfChangeCodec, NoBytesAreTheEngineLeavingAJointConfiguration) {
 TEST(ConfChangeCodec, EveryCutIsRefused) {
   const std::string bytes = encode(kFull);
   for (std::size_t size = 1; size < bytes.size(); ++size)
-    EXPECT_EQ(decode_conf_change(bytes.substr(0, size)).error().code, Errc::Corrupt) << size;
-  EXPECT_EQ(decode_conf_change(bytes + "x").error().code, Errc::Corrupt);
+    EXPECT_EQ(errc(decode_conf_change(bytes.substr(0, size))), Errc::Corrupt) << size;
+  EXPECT_EQ(errc(decode_conf_change(bytes + "x")), Errc::Corrupt);
 }
 
 TEST(ConfChangeCodec, RefusesWhatItDoesNotKnow) {
@@ -47,16 +47,16 @@ TEST(ConfChangeCodec, RefusesWhatItDoesNotKnow) {
     bytes[at] = value;
     return decode_conf_change(bytes);
   };
-  EXPECT_EQ(spoiled(0, 2).error().code, Errc::Unsupported);
-  EXPECT_EQ(spoiled(1, 2).error().code, Errc::Unsupported);
-  EXPECT_EQ(spoiled(4, 3).error().code, Errc::Corrupt);       // type of the first step
-  EXPECT_EQ(spoiled(5, 0).error().code, Errc::Corrupt);       // member 0
-  EXPECT_EQ(spoiled(3, 1).error().code, Errc::TooLarge);      // 258 steps
+  EXPECT_EQ(errc(spoiled(0, 2)), Errc::Unsupported);
+  EXPECT_EQ(errc(spoiled(1, 2)), Errc::Unsupported);
+  EXPECT_EQ(errc(spoiled(4, 3)), Errc::Corrupt);       // type of the first step
+  EXPECT_EQ(errc(spoiled(5, 0)), Errc::Corrupt);       // member 0
+  EXPECT_EQ(errc(spoiled(3, 1)), Errc::TooLarge);      // 258 steps
 }
 
 TEST(ConfChangeCodec, RefusesTooMuchContext) {
   EXPECT_TRUE(decode_conf_change(encode({.context = std::string(64 * 1024, 'x')})));
-  EXPECT_EQ(decode_conf_change(encode({.context = std::string(64 * 1024 + 1, 'x')})).error().code, Errc::TooLarge);
+  EXPECT_EQ(errc(decode_conf_change(encode({.context = std::string(64 * 1024 + 1, 'x')}))), Errc::TooLarge);
 }
 
 }  // namespace

@@ -154,8 +154,8 @@ TEST(RaftElection, ProposalsAreRefusedDuringATransfer) {
   net.propose(1, "a");
   net.ok(net.engine(1).transfer_leader(RaftId{3}));
   EXPECT_EQ(net.engine(1).status().transferee, RaftId{3});
-  EXPECT_EQ(net.engine(1).propose("b").error().code, Errc::TransferInProgress);
-  EXPECT_EQ(net.engine(1).propose_conf_change({}).error().code, Errc::TransferInProgress);
+  EXPECT_EQ(errc(net.engine(1).propose("b")), Errc::TransferInProgress);
+  EXPECT_EQ(errc(net.engine(1).propose_conf_change({})), Errc::TransferInProgress);
   net.tick_all(11);                               // given up after an election timeout
   EXPECT_EQ(net.engine(1).status().transferee, RaftId{});
   net.propose(1, "c");
@@ -165,9 +165,9 @@ TEST(RaftElection, OnlyTheLeaderTransfersAndOnlyToAVoter) {
   TestNetwork net;
   net.found(voters({1, 2}, {3}));
   net.elect(1);
-  EXPECT_EQ(net.engine(2).transfer_leader(RaftId{1}).error().code, Errc::NotLeader);
-  EXPECT_EQ(net.engine(1).transfer_leader(RaftId{3}).error().code, Errc::BadRequest);
-  EXPECT_EQ(net.engine(1).transfer_leader(RaftId{9}).error().code, Errc::BadRequest);
+  EXPECT_EQ(errc(net.engine(2).transfer_leader(RaftId{1})), Errc::NotLeader);
+  EXPECT_EQ(errc(net.engine(1).transfer_leader(RaftId{3})), Errc::BadRequest);
+  EXPECT_EQ(errc(net.engine(1).transfer_leader(RaftId{9})), Errc::BadRequest);
 }
 
 TEST(RaftElection, ATransferDoesNotGetLostBetweenTwoReadys) {

@@ -93,7 +93,7 @@ TEST(RaftMembership, OneChangeAtATime) {
   net.found(3);
   net.elect(1);
   ASSERT_TRUE(net.engine(1).propose_conf_change(change(AddLearner, 4)));
-  EXPECT_EQ(net.engine(1).propose_conf_change(change(AddLearner, 5)).error().code, Errc::Busy);
+  EXPECT_EQ(errc(net.engine(1).propose_conf_change(change(AddLearner, 5))), Errc::Busy);
   EXPECT_TRUE(net.engine(1).status().has_pending_conf);
   net.settle();
   ASSERT_TRUE(net.engine(1).propose_conf_change(change(AddLearner, 5)));
@@ -105,11 +105,10 @@ TEST(RaftMembership, ImpossibleChangesAreRefusedToTheProposer) {
   net.found(1);
   net.elect(1);
   const Index last = net.engine(1).status().last_index;
-  EXPECT_EQ(net.engine(1).propose_conf_change(change(Remove, 1)).error().code, Errc::BadRequest);
-  EXPECT_EQ(net.engine(1).propose_conf_change(change(AddVoter, 0)).error().code, Errc::BadRequest);
-  EXPECT_EQ(net.engine(1).propose_conf_change({.context = std::string(1 << 20, 'x')}).error().code, Errc::TooLarge);
-  EXPECT_EQ(net.engine(1).propose_conf_change({.steps = std::vector<ConfChangeStep>(65, {AddVoter, RaftId{2}})}).error().code,
-            Errc::TooLarge);
+  EXPECT_EQ(errc(net.engine(1).propose_conf_change(change(Remove, 1))), Errc::BadRequest);
+  EXPECT_EQ(errc(net.engine(1).propose_conf_change(change(AddVoter, 0))), Errc::BadRequest);
+  EXPECT_EQ(errc(net.engine(1).propose_conf_change({.context = std::string(1 << 20, 'x')})), Errc::TooLarge);
+  EXPECT_EQ(errc(net.engine(1).propose_conf_change({.steps = std::vector<ConfChangeStep>(65, {AddVoter, RaftId{2}})})), Errc::TooLarge);
   EXPECT_EQ(net.engine(1).status().last_index, last);
 }
 
@@ -121,7 +120,7 @@ TEST(RaftMembership, RefusedChangeDoesNotBlockTheNext) {
   net.elect(1);
   net.isolate(1);
   ASSERT_TRUE(net.engine(1).propose(std::string(600, 'x')));
-  EXPECT_EQ(net.engine(1).propose_conf_change(change(AddLearner, 4)).error().code, Errc::Busy);
+  EXPECT_EQ(errc(net.engine(1).propose_conf_change(change(AddLearner, 4))), Errc::Busy);
   EXPECT_FALSE(net.engine(1).status().has_pending_conf);
 }
 
@@ -141,7 +140,7 @@ TEST(RaftMembership, RestartSkipsChangesThatTheStoredMembershipContains) {
   net.propose(1, "a");
   EXPECT_EQ(net.engine(1).status().conf_state, conf);
   EXPECT_EQ(net.engine(1).status().applied, net.engine(1).commit());
-  EXPECT_FALSE(net.engine(1).status().has_pending_conf);   // although nobody applied them again
+  net.reconfigure(1, change(AddVoter, 1, "although nobody applied the older ones again"));
 }
 
 // Trap 4: the same when the caller asks nevertheless.
@@ -279,7 +278,7 @@ TEST(RaftMembership, EmptyChangeLeavesAJointConfiguration) {
   net.add(2, joint);
   net.elect(1);
   EXPECT_TRUE(net.engine(1).status().conf_state.joint());
-  EXPECT_EQ(net.engine(1).propose_conf_change(change(AddVoter, 3)).error().code, Errc::Busy);
+  EXPECT_EQ(errc(net.engine(1).propose_conf_change(change(AddVoter, 3))), Errc::Busy);
   net.reconfigure(1, {});
   EXPECT_EQ(net.engine(1).status().conf_state, voters({1}));
 }

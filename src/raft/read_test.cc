@@ -98,7 +98,7 @@ TEST(RaftRead, RefusedBeforeTheFirstCommitOfTheTerm) {
   net.drop = [](const Message& m) { return m.type == MessageType::Append; };
   net.elect(1);
   EXPECT_FALSE(net.engine(1).status().own_term_committed);
-  EXPECT_EQ(net.engine(1).read_index("r").error().code, Errc::NotLeader);
+  EXPECT_EQ(errc(net.engine(1).read_index("r")), Errc::NotLeader);
   net.heal();
   net.tick_all(2);
   EXPECT_TRUE(net.engine(1).status().own_term_committed);
@@ -109,10 +109,10 @@ TEST(RaftRead, RefusedBeforeTheFirstCommitOfTheTerm) {
 TEST(RaftRead, RefusedWithoutALeader) {
   TestNetwork net;
   net.found(3);
-  EXPECT_EQ(net.engine(1).read_index("r").error().code, Errc::NotLeader);
+  EXPECT_EQ(errc(net.engine(1).read_index("r")), Errc::NotLeader);
   net.elect(1);
   net.ok(net.engine(2).leader_died());
-  EXPECT_EQ(net.engine(2).read_index("r").error().code, Errc::NotLeader);
+  EXPECT_EQ(errc(net.engine(2).read_index("r")), Errc::NotLeader);
 }
 
 // Trap 12: such reads are simply gone; the caller sees the change of role and fails them.

@@ -127,7 +127,7 @@ TEST(RaftReplication, UncommittedBytesAreLimited) {
   net.elect(1);
   net.isolate(1);
   EXPECT_TRUE(net.engine(1).propose(std::string(5000, 'x')));   // one always fits
-  EXPECT_EQ(net.engine(1).propose("y").error().code, Errc::Busy);
+  EXPECT_EQ(errc(net.engine(1).propose("y")), Errc::Busy);
   net.settle();
   net.heal();
   net.tick_all(3);
@@ -197,10 +197,10 @@ TEST(RaftReplication, AMovedCommitAloneAsksForNoSync) {
 TEST(RaftReplication, OnlyTheLeaderTakesProposals) {
   TestNetwork net;
   net.found(3);
-  EXPECT_EQ(net.engine(1).propose("a").error().code, Errc::NotLeader);
+  EXPECT_EQ(errc(net.engine(1).propose("a")), Errc::NotLeader);
   net.elect(1);
-  EXPECT_EQ(net.engine(2).propose("a").error().code, Errc::NotLeader);
-  EXPECT_EQ(net.engine(2).propose_conf_change({}).error().code, Errc::NotLeader);
+  EXPECT_EQ(errc(net.engine(2).propose("a")), Errc::NotLeader);
+  EXPECT_EQ(errc(net.engine(2).propose_conf_change({})), Errc::NotLeader);
 }
 
 TEST(RaftReplication, ConflictingTailIsReplaced) {

@@ -96,6 +96,26 @@ TEST(RaftFetch, AnswerAfterTheLossOfLeadershipIsHarmless) {
   net.expect_agreement();
 }
 
+TEST(RaftFetch, WhatNoPeerReadsAnyMoreIsForgotten) {
+  TestNetwork net = with_lagging_third(TestNetwork{}, 200);
+  net.answer_fetches = false;
+  net.heal();
+  net.tick_all(3);
+  const FetchRequest fetch = net.node(1).fetches.at(0);
+  std::vector<Entry> copies;
+  for (Index i = fetch.first; i <= fetch.last; i = i.next()) {
+    const Entry& e = net.node(1).disk.log.at(i.value - 2);
+    copies.push_back(entry(i.value, e.term.value, *e.payload));
+  }
+  net.ok(net.engine(1).entries_fetched(fetch.peer, copies));
+  net.tick_all(5);
+  net.expect_agreement();
+  std::vector<long> before;
+  for (const Entry& copy : copies) before.push_back(copy.payload.use_count());
+  net.crash(1);
+  for (std::size_t i = 0; i < copies.size(); ++i) EXPECT_EQ(copies[i].payload.use_count(), before[i]) << "held: " << copies[i].index.value;
+}
+
 // Trap 11: what is not handed over yet stays in memory, whatever the cache may hold.
 TEST(RaftFetch, ElectionFindsEverythingUnappliedInMemory) {
   TestNetwork net;
@@ -170,6 +190,65 @@ TEST(RaftSnapshot, EntriesBehindOneAreHandedOverInOrder) {
   net.ok(net.engine(1).transfer_leader(RaftId{3}));
   net.settle();
   EXPECT_EQ(net.engine(3).role(), Role::Leader);
+}
+
+// Trap 1: the state machine may be faster than the log.
+TEST(RaftSnapshot, MayBeInstalledBeforeItIsDurable) {
+  TestNetwork net = with_lagging_third(TestNetwork{}, 100);
+  net.compact(1, Index{80});
+  net.install_snapshots = false;
+  net.heal();
+  bool told = false;
+  net.drop = [&](const Message& m) {
+    if (m.type == MessageType::Snapshot) net.writes_wait = true;
+    return false;
+  };
+  for (int i = 0; i < 5 && !told; ++i) {
+    net.tick_all(1);
+    for (const TestWrite& write : net.node(3).writes) {
+      if (!write.ready.snapshot) continue;
+      net.ok(net.engine(3).snapshot_installed(write.ready.snapshot->index));
+      told = true;
+    }
+  }
+  ASSERT_TRUE(told);
+  net.writes_wait = false;
+  net.drop = nullptr;
+  for (auto& [id, n] : net.nodes) net.flush(n);
+  net.settle();
+  net.ok(net.engine(1).transfer_leader(RaftId{3}));
+  net.settle();
+  EXPECT_EQ(net.engine(3).role(), Role::Leader);
+  net.expect_agreement();
+}
+
+// Trap 4: a snapshot that comes between a conf entry and its application contains it.
+TEST(RaftSnapshot, OvertakesConfEntriesThatWait) {
+  const auto engine = make_raft_engine({.id = RaftId{2}});
+  ASSERT_TRUE(engine->start({.hard_state = {.term = Term{1}, .commit = Index{1}}, .conf_state = voters({1, 2}), .conf_index = Index{1},
+                             .applied = Index{1}, .first_index = Index{2}, .last_index = Index{1}, .snapshot_term = Term{1}}));
+  Entry conf = entry(2, 2, encode(change(ConfChangeType::AddLearner, 9)));
+  conf.type = EntryType::ConfChange;
+  const Message head{.from = RaftId{1}, .to = RaftId{2}, .term = Term{2}};
+  Message append = head;
+  append.type = MessageType::Append;
+  append.log_term = Term{1};
+  append.index = Index{1};
+  append.commit = Index{2};
+  append.entries = {conf};
+  ASSERT_TRUE(engine->step(append));
+  ASSERT_TRUE(engine->persisted(engine->take_ready()->number));
+  const Result<Ready> ready = engine->take_ready();
+  ASSERT_TRUE(ready);
+  ASSERT_EQ(ready->committed.size(), 1U);
+  Message snapshot = head;
+  snapshot.type = MessageType::Snapshot;
+  snapshot.snapshot = SnapshotDescriptor{.index = Index{10}, .term = Term{2}, .conf_state = voters({1, 2, 3})};
+  ASSERT_TRUE(engine->step(snapshot));
+  const Result<ConfState> result = engine->apply_conf_change(ready->committed[0]);
+  ASSERT_TRUE(result) << result.error().text();
+  EXPECT_EQ(*result, voters({1, 2, 3}));
+  EXPECT_EQ(engine->status().conf_state, voters({1, 2, 3}));
 }
 
 // Trap 2.
@@ -317,10 +396,10 @@ TEST(RaftStart, RefusesWhatContradictsItself) {
 }
 
 TEST(RaftStart, RefusesImpossibleOptions) {
-  EXPECT_EQ(make_raft_engine({.id = RaftId{0}})->start({}).error().code, Errc::BadRequest);
-  EXPECT_EQ(make_raft_engine({.id = RaftId{1}, .election_ticks = 0})->start({}).error().code, Errc::BadRequest);
-  EXPECT_EQ(make_raft_engine({.id = RaftId{1}, .election_ticks = 2, .heartbeat_ticks = 2})->start({}).error().code, Errc::BadRequest);
-  EXPECT_EQ(make_raft_engine({.id = RaftId{1}, .max_inflight_messages = 0})->start({}).error().code, Errc::BadRequest);
+  EXPECT_EQ(errc(make_raft_engine({.id = RaftId{0}})->start({})), Errc::BadRequest);
+  EXPECT_EQ(errc(make_raft_engine({.id = RaftId{1}, .election_ticks = 0})->start({})), Errc::BadRequest);
+  EXPECT_EQ(errc(make_raft_engine({.id = RaftId{1}, .election_ticks = 2, .heartbeat_ticks = 2})->start({})), Errc::BadRequest);
+  EXPECT_EQ(errc(make_raft_engine({.id = RaftId{1}, .max_inflight_messages = 0})->start({})), Errc::BadRequest);
 }
 
 }  // namespace

@@ -18,8 +18,10 @@
 
 namespace rq::raft {
 
-inline Message heartbeat(std::uint64_t from, std::uint64_t to, std::uint64_t term, std::uint64_t commit) {
-  return {.type = MessageType::Heartbeat, .from = RaftId{from}, .to = RaftId{to}, .term = Term{term}, .commit = Index{commit}};
+// The code of a refusal; nullopt: it succeeded.
+template <class T>
+std::optional<Errc> errc(const Result<T>& result) {
+  return result ? std::nullopt : std::optional(result.error().code);
 }
 inline Entry entry(std::uint64_t index, std::uint64_t term, std::string payload = {}) {
   return {.term = Term{term}, .index = Index{index}, .payload = std::make_shared<const std::string>(std::move(payload))};

@@ -232,10 +232,7 @@ impl Machine {
     }
 
     pub fn campaign(&mut self) -> Outcome<()> {
-        if self.leads() || !self.node.raft.promotable() {
-            return Ok(());
-        }
-        self.campaign_wanted = true;
+        self.campaign_wanted = !self.leads();
         self.campaign_if_wanted();
         Ok(())
     }
