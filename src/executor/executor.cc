@@ -455,11 +455,13 @@ void SqlExecutor::interrupt() {
 
 Result<> SqlExecutor::sync() {
   if (!writer_) return fail(Errc::NotOpen);
+  RQ_CHECK(ledger_->flush());
   return shim_->sync_wal();
 }
 
 Result<> SqlExecutor::checkpoint() {
   if (!writer_) return fail(Errc::NotOpen);
+  RQ_CHECK(ledger_->flush());
   RQ_TRY(const Checkpointer::Progress progress, checkpointer_->pass());
   (void)progress;
   ++checkpoints_;

@@ -19,7 +19,7 @@ class PowerLoss {
   void run() {
     open();
     for (int life = 0; life < 6; ++life) {
-      disk_->fail_call(1 + rng_.below(260), rng_.below(4) == 0 ? Errc::NoSpace : Errc::Io, true);
+      disk_->fail_call(1 + rng_.below(260), rng_.below(4) == 0 ? Errc::NoSpace : Errc::Io, rng_.below(3) != 0);
       live();
       rig_->close();
       const MemoryDisk::Loss losses[] = {MemoryDisk::Loss::All, MemoryDisk::Loss::Suffix, MemoryDisk::Loss::Sectors};
@@ -93,7 +93,7 @@ class PowerLoss {
   void live() {
     for (int i = 0; i < 60 && rig_->executor().applied_index() < Index{119}; ++i) {
       if (!step()) {
-        if (rng_.below(2) == 0) return;
+        if (rng_.below(3) == 0) return;
         continue;   // again, as the engine would
       }
       const auto what = rng_.below(12);

@@ -21,7 +21,7 @@ void quarter_round(State& s, std::size_t a, std::size_t b, std::size_t c, std::s
 
 void RandomStream::set_seed(std::string_view seed) {
   key_.fill(0);
-  std::memcpy(key_.data(), seed.data(), std::min<std::size_t>(seed.size(), 16));
+  if (!seed.empty()) std::memcpy(key_.data(), seed.data(), std::min<std::size_t>(seed.size(), 16));
 }
 
 void RandomStream::begin(std::uint32_t proposal, std::uint32_t statement, std::uint32_t piece) {

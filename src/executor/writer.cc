@@ -196,9 +196,7 @@ void Writer::sql_random(sqlite3_context* context, int /*count*/, sqlite3_value**
   auto* self = static_cast<Writer*>(sqlite3_user_data(context));
   std::int64_t number = 0;
   self->random_.draw(&number, sizeof number);
-  // As SQLite's own: the one number that abs() can't take is left out.
-  if (number < 0) number = -(number & INT64_MAX);
-  sqlite3_result_int64(context, number);
+  sqlite3_result_int64(context, number & INT64_MAX);   // from 0 on, as the reference's writes have it
 }
 
 void Writer::sql_randomblob(sqlite3_context* context, int /*count*/, sqlite3_value** values) {

@@ -136,7 +136,7 @@ Result<> Ledger::replace_file(Salts salts, const Position& base, const CommitFra
   salts_ = salts;
   frame_ = frame;
   position_ = frame.number != 0 ? position : base;
-  durable_ = position_.index;
+  durable_ = lined_ = position_.index;
   writes_synced_ = writes_;
   dirty_ = spare_used_ = spare_second_ = line_pending_ = false;
   marks_ = 1;
@@ -186,6 +186,7 @@ void Ledger::committed(const Position& position) {
   }
   frame_ = pending_frame_;
   next_ += kLineBytes;
+  lined_ = position.index;
   line_pending_ = false;
   dirty_ = false;
 }
@@ -209,15 +210,16 @@ Result<> Ledger::flush_locked() {
   RQ_CHECK(write_line(slot, {Line::Kind::Commit, salts_, frame_, position_}));
   spare_used_ = true;
   spare_second_ = !spare_second_;
+  lined_ = position_.index;
   dirty_ = false;
   return {};
 }
 
 Result<SyncPoint> Ledger::sync() {
   std::unique_lock lock(mutex_);
-  // Between commit() and committed() the pending line is synced with the others; it is no part of the point.
+  // Between commit() and committed() no line may be put elsewhere; the pending one is no part of the point.
   if (!line_pending_) RQ_CHECK(flush_locked());
-  const SyncPoint point{salts_, frame_, position_.index};
+  const SyncPoint point{salts_, frame_, lined_};
   RQ_CHECK(sync_file(lock));
   return point;
 }

@@ -101,7 +101,7 @@ class Ledger {
   void committed(const Position& position);
   // An entry that wrote no page took effect. Kept in memory until flush(): losing it costs a replay that does nothing.
   void advance(const Position& position);
-  Result<> flush();
+  Result<> flush();   // on the apply thread, between commits
   // flush() and fdatasync.
   Result<SyncPoint> sync();
   // To be called after the WAL was synced behind that sync(): frames up to there may now move into db.sqlite. The mark
@@ -135,6 +135,7 @@ class Ledger {
   bool spare_used_ = false;
   bool spare_second_ = false;
   bool line_pending_ = false;    // next_ holds the line of a commit that isn't committed()
+  Index lined_;                  // of the newest state that has a line
   Index durable_;
   unsigned marks_ = 0;
   std::uint64_t next_ = 0;       // where the next commit line goes; lines that repeat a frame use next_ and next_ + 1
