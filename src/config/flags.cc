@@ -209,7 +209,8 @@ void Flags::declare() {
   flag("raft-cluster-remove-shutdown", o.raft_cluster_remove_shutdown, "Node removes itself from cluster on graceful shutdown");
   flag("raft-shutdown-stepdown", o.raft_shutdown_stepdown, "If leader, stepdown before shutting down");
   duration("raft-reap-node-timeout", o.raft_reap_node_timeout, "Time after which a non-reachable voting node will be reaped. If not set, no reaping takes place");
-  duration("raft-reap-read-only-node-timeout", o.raft_reap_read_only_node_timeout, "Time after which a non-reachable non-voting node will be reaped. If not set, no reaping takes place");
+  duration("raft-reap-read-only-node-timeout", o.raft_reap_read_only_node_timeout,
+           "Time after which a non-reachable non-voting node will be reaped. If not set, no reaping takes place");
   duration("cluster-connect-timeout", o.cluster_connect_timeout, "Timeout for initial connection to other nodes");
   number("write-queue-capacity", "int", o.write_queue_capacity, "QueuedWrites queue capacity");
   number("write-queue-batch-size", "int", o.write_queue_batch_size, "QueuedWrites queue batch size");

@@ -152,7 +152,7 @@ void Api::respond(Exchange& exchange, TextReply&& reply, std::string_view raw_pa
   std::string extra;
   if (!reply.served_by.empty()) extra = "X-Rqlite-Served-By: " + header_value(reply.served_by) + "\r\n";
   if (reply.type == TextReply::Type::Json) return respond(exchange, reply.status, kJson, std::move(reply.body), extra);
-  if (reply.type == TextReply::Type::None || reply.status == 401 ) return respond(exchange, reply.status, reply.status == 401 ? kText : kJson, reply.status == 401 ? reply.body + "\n" : std::string(), extra);
+  if (reply.type == TextReply::Type::None) return respond(exchange, reply.status, kJson, {}, extra);
   if (reply.status >= 400 && !reply.body.starts_with("[+]")) return respond(exchange, reply.status, kText, reply.body + "\n", extra);
   respond(exchange, reply.status, "Content-Type: text/plain; charset=utf-8\r\n", std::move(reply.body), extra);
 }
@@ -207,6 +207,9 @@ class Api::DbCall final : public SqlCall {
       : api_(api), exchange_(context.exchange), path_(context.target.raw_path), query_(context.target.raw_query), begun_(api.clock_.now()) {}
   void done(SqlReply&& reply) override {
     if ((request.render() & command::kTimings) != 0) reply.outcome.elapsed = api_.clock_.now() - begun_;
+    // Asked to redirect, and nowhere to: the reference answers 500 then.
+    if (routing.redirect && reply.failure && reply.failure->code == Errc::LeaderNotFound)
+      return api_.respond_error(*exchange_, 500, reply.failure->text());
     api_.sql_answered(*exchange_, request.render(), path_, query_, std::move(reply));
   }
   bool canceled() const override { return exchange_->client_gone(); }

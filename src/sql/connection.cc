@@ -135,7 +135,10 @@ Result<std::unique_ptr<Connection>> Connection::open(const OpenOptions& options)
   std::unique_ptr<Connection> connection(new Connection(options));
   const int flags = (options.read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE) | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
   const int code = sqlite3_open_v2(options.path.c_str(), &connection->db_, flags, options.vfs.empty() ? nullptr : options.vfs.c_str());
-  if (code != SQLITE_OK) return fail(errc_of(code) == Errc::Sql ? Errc::Io : errc_of(code), "open " + options.path + ": " + (connection->db_ != nullptr ? sqlite3_errmsg(connection->db_) : sqlite3_errstr(code)));
+  if (code != SQLITE_OK) {
+    const char* why = connection->db_ != nullptr ? sqlite3_errmsg(connection->db_) : sqlite3_errstr(code);
+    return fail(errc_of(code) == Errc::Sql ? Errc::Io : errc_of(code), "open " + options.path + ": " + why);
+  }
   RQ_CHECK(connection->configure(options));
   return connection;
 }

@@ -216,6 +216,7 @@ class TransportImpl final : public Transport, public std::enable_shared_from_thi
   SteadyTime complained_;
   mutable std::mutex mutex_;                       // guards peers_ and stats_
   std::map<RaftId, Peer> peers_;
+  bool members_known_ = false;
   std::map<std::string, PoolStats> stats_;
 };
 
@@ -491,7 +492,7 @@ void TransportImpl::serve_raft(const std::shared_ptr<Link>& link, const Hello& h
   // The peer is alive: if we have no connection to it, now is the time.
   const std::lock_guard lock(mutex_);
   // A node that is being let in knows no members yet, and must be able to answer.
-  if (peers_.empty() && !hello.from_addr.empty()) {
+  if (!members_known_ && !hello.from_addr.empty() && !peers_.contains(from)) {
     Peer& peer = peers_[from];
     peer.id = from;
     peer.addr = hello.from_addr;
@@ -556,6 +557,8 @@ void TransportImpl::dial(const std::string& addr, Dialed done) {
 void TransportImpl::set_peers(std::vector<std::pair<RaftId, std::string>> peers) {
   net::post(context_, [this, peers = std::move(peers)] {
     const std::lock_guard lock(mutex_);
+    if (peers.empty() && !members_known_) return;       // belongs to no cluster yet: keeps whom it was let in by
+    members_known_ = true;
     std::set<RaftId> wanted;
     for (const auto& [id, addr] : peers) {
       wanted.insert(id);
