@@ -15,7 +15,8 @@ using transport::CallType;
 
 constexpr auto kParkMax = std::chrono::seconds(5);           // how long a request without effect waits for a leader
 constexpr auto kParkedPause = std::chrono::milliseconds(10);
-constexpr auto kAnnounceEvery = std::chrono::seconds(2);     // until the leader knows our addresses
+constexpr auto kAnnounceEvery = std::chrono::milliseconds(200);    // until the leader knows our addresses
+constexpr int kLeaderHops = 100;                             // tries of an operation, 10 ms apart while there is no leader
 constexpr auto kMembershipTimeout = std::chrono::seconds(10);
 
 bool is_read(const pb::Request& request) { return request.kind() == pb::Request::QUERY; }
@@ -275,50 +276,64 @@ void Node::run_cluster_thread() {
   name_this_thread("cluster");
   std::unique_lock lock(mutex_);
   while (!stopping_) {
-    if (parked_.empty()) changed_.wait_for(lock, std::chrono::milliseconds(500), [&] { return stopping_ || wake_ || !parked_.empty(); });
+    const bool nothing = parked_.empty() && later_.empty();
+    if (nothing) changed_.wait_for(lock, std::chrono::milliseconds(500), [&] { return stopping_ || wake_ || !parked_.empty() || !later_.empty(); });
     else changed_.wait_for(lock, kParkedPause, [&] { return stopping_; });
     wake_ = false;
     if (stopping_) break;
     std::vector<Parked> parked;
     parked.swap(parked_);
+    std::vector<std::function<void()>> later;
+    later.swap(later_);
     lock.unlock();
     for (Parked& one : parked) dispatch(one.call, one.until);
+    for (const auto& work : later) work();
     announce();
     lock.lock();
   }
 }
 
-// Tells the leader who we are when its table says otherwise: changed addresses after a restart, a changed node id.
+// Tells the leader who we are when its table says otherwise: changed addresses after a restart, a changed node id. With a
+// changed address nobody can reach us, so we may not know the leader: then the members are asked in turn.
 void Node::announce() {
   if (open_store() == nullptr) return;
   const replica::Member self = self_member();
-  std::string leader_addr;
+  std::string addr;
+  bool lead = false;
   {
     const std::lock_guard lock(mutex_);
     const replica::Member* known = record_.members.find(self.raft_id);
-    if (known == nullptr || !leader_ || announcing_ || clock_.now() < announce_again_) return;
+    if (known == nullptr || announcing_ || clock_.now() < announce_again_) return;
     replica::Member wanted = self;
     wanted.read_replica = known->read_replica;      // suffrage is not changed by a restart
     if (*known == wanted) return;
-    const replica::Member* leader = record_.members.find(leader_);
-    if (leader == nullptr) return;
+    std::vector<replica::Member> others = record_.members.all();
+    std::erase_if(others, [&](const replica::Member& member) { return member.raft_id == self.raft_id; });
+    lead = leader_ == self.raft_id;
+    if (const replica::Member* leader = record_.members.find(leader_); leader != nullptr) addr = leader->raft_addr;
+    else if (!others.empty()) addr = others[announce_turn_++ % others.size()].raft_addr;
+    else return;
     announcing_ = true;
     announce_again_ = clock_.now() + kAnnounceEvery;
-    if (leader_ != self.raft_id) leader_addr = leader->raft_addr;
   }
-  const auto done = [this] {
+  if (!lead) return announce_to(addr, self, 2);
+  open_store()->replica().join(self, clock_.now() + kMembershipTimeout, [this](const Result<>&) {
     const std::lock_guard lock(mutex_);
     announcing_ = false;
-  };
-  const SteadyTime deadline = clock_.now() + kAnnounceEvery;
-  if (leader_addr.empty()) {
-    open_store()->replica().join(self, deadline, [done](const Result<>&) { done(); });
-    return;
-  }
+  });
+}
+
+void Node::announce_to(const std::string& addr, const replica::Member& self, int hops) {
   pb::JoinRequest message;
   message.mutable_member()->ParseFromString(replica::encode(self));
-  transport_.call(leader_addr, CallType::Announce, message.SerializeAsString(), deadline,
-                  [done](const Result<std::string>&) { done(); });
+  transport_.call(addr, CallType::Announce, message.SerializeAsString(), clock_.now() + std::chrono::seconds(1),
+                  [this, self, hops](const Result<std::string>& answer) {
+                    pb::JoinResponse response;
+                    if (answer && response.ParseFromString(*answer) && !response.joined() && !response.leader_addr().empty() && hops > 0)
+                      return announce_to(response.leader_addr(), self, hops - 1);
+                    const std::lock_guard lock(mutex_);
+                    announcing_ = false;
+                  });
 }
 
 // ---- events of the replica
@@ -557,7 +572,14 @@ void Node::at_leader(CallType type, std::string payload, const http::Routing& ro
                      std::function<void(std::function<void(Result<>)>)> local,
                      std::function<void(Result<>, std::string served_by)> done, int hops) {
   const std::optional<Leader> leader = leader_member();
-  if (!leader) return done(fail(Errc::LeaderNotFound), {});
+  if (!leader && (hops == kLeaderHops || hops == 1)) return done(fail(Errc::LeaderNotFound), {});
+  if (!leader) {                                    // just handed over: its successor is a moment away
+    if (hops == 0) return done(fail(Errc::LeaderNotFound), {});
+    const std::lock_guard lock(mutex_);
+    later_.push_back([=, this] { at_leader(type, payload, routing, local, done, hops - 1); });
+    changed_.notify_all();
+    return;
+  }
   if (leader->self) {
     local([this, type, payload, routing, local, done, hops](Result<> result) {
       if (!result && result.error().code == Errc::NotLeader && hops > 0)   // handed over meanwhile: at the successor
@@ -569,9 +591,11 @@ void Node::at_leader(CallType type, std::string payload, const http::Routing& ro
   transport_.call(leader->member.raft_addr, type, payload, clock_.now() + routing.timeout,
                   [this, type, payload, routing, local, done, hops, addr = leader->member.raft_addr](const Result<std::string>& response) {
                     if (response) return done({}, addr);
-                    if (response.error().code == Errc::NotLeader && hops > 0)
-                      return at_leader(type, payload, routing, local, done, hops - 1);
-                    done(fail(response.error()), addr);
+                    const bool moved = response.error().code == Errc::NotLeader || response.error().code == Errc::LeaderNotFound;
+                    if (!moved || hops == 0) return done(fail(response.error()), addr);
+                    const std::lock_guard lock(mutex_);      // not at once: the news of its successor is on the way
+                    later_.push_back([=, this] { at_leader(type, payload, routing, local, done, hops - 1); });
+                    changed_.notify_all();
                   });
 }
 
@@ -608,7 +632,8 @@ void Node::remove_node(std::string node_id, const http::Routing& routing, http::
             [this, node_id](std::function<void(Result<>)> done) { remove_locally(node_id, clock_.now() + kMembershipTimeout, std::move(done)); },
             [reply](const Result<>& result, const std::string& served_by) {
               reply_operation(reply, result, served_by, "remote remove node not authorized");
-            });
+            },
+            kLeaderHops);
 }
 
 void Node::step_down(std::string node_id, bool wait, const http::Routing& routing, http::ReplyFn reply) {
@@ -625,7 +650,7 @@ void Node::step_down(std::string node_id, bool wait, const http::Routing& routin
             [reply](const Result<>& result, const std::string& served_by) {
               reply_operation(reply, result, served_by, "remote stepdown not authorized");
             },
-            0);
+            1);
 }
 
 void Node::snapshot(http::ReplyFn reply) {

@@ -109,6 +109,7 @@ class Node final : public http::Backend, public replica::Replica::Events {
   void fail_call(http::SqlCall& call, Error error);
   void run_cluster_thread();
   void announce();
+  void announce_to(const std::string& addr, const replica::Member& self, int hops);
 
   void on_call(transport::CallType type, std::string payload, std::shared_ptr<transport::Responder> responder);
   void serve_sql(const std::string& payload, std::shared_ptr<transport::Responder> responder);
@@ -122,7 +123,7 @@ class Node final : public http::Backend, public replica::Replica::Events {
   // Runs `local` here if we lead, else sends (type, payload) to the leader; again while it had no effect.
   void at_leader(transport::CallType type, std::string payload, const http::Routing& routing,
                  std::function<void(std::function<void(Result<>)>)> local,
-                 std::function<void(Result<>, std::string served_by)> done, int hops = 3);
+                 std::function<void(Result<>, std::string served_by)> done, int hops);
   void check_ready(const http::ReadyQuery& query, SteadyTime deadline, std::uint64_t leader_commit, http::ReplyFn reply);
 
   const Identity identity_;
@@ -140,6 +141,8 @@ class Node final : public http::Backend, public replica::Replica::Events {
   raft::ConfState conf_;
   RaftId leader_;
   std::vector<Parked> parked_;
+  std::vector<std::function<void()>> later_;    // tried again with the parked requests
+  std::size_t announce_turn_ = 0;               // which member is asked next while no leader is known
   NotifyHandler notify_handler_;
   bool stopping_ = false, canceled_ = false, wake_ = false;
   bool announcing_ = false;

@@ -72,6 +72,8 @@ Result<> Driver::bootstrap(MembershipRecord record, raft::ConfState conf) {
                                  .membership = membership, .must_sync = true}));
   if (!started_) return {};
   engine_ = make_engine_();
+  ++engine_number_;
+  after_persist_.clear();
   last_ready_ = persisted_ready_ = unpersisted_ready_ = 0;
   DriverStart fresh{.self = self_, .handed_over = Index{1}, .record = std::move(record)};
   fresh.log.hard_state = hard_state;
@@ -229,7 +231,7 @@ void Driver::carry_out(raft::Ready&& ready) {
   // What is sent first costs nothing: the leader's own sync and its followers' run side by side.
   send(std::move(ready.messages));
   last_ready_ = ready.number;
-  PersistItem item{.ready_number = ready.number, .entries = std::move(ready.entries), .must_sync = ready.must_sync};
+  PersistItem item{.ready_number = ready.number, .engine = engine_number_, .entries = std::move(ready.entries), .must_sync = ready.must_sync};
   if (ready.snapshot) on_snapshot(std::move(*ready.snapshot), item);
   if (ready.hard_state) lazy_hard_state_ = ready.hard_state;
   const bool nothing_to_write = item.entries.empty() && !item.snapshot && !item.must_sync;
@@ -251,11 +253,15 @@ void Driver::carry_out(raft::Ready&& ready) {
   }
   for (const raft::FetchRequest& fetch : ready.fetches) outputs_.fetch(fetch);
   // Nothing of it awaits the disk: as good as persisted once all Readys before it are.
-  if (nothing_to_write && unpersisted_ready_ <= persisted_ready_) persisted(ready.number);
+  if (nothing_to_write && unpersisted_ready_ <= persisted_ready_) note_persisted(ready.number);
   if (ready.role_changed) on_role();
 }
 
-void Driver::persisted(std::uint64_t ready_number) {
+void Driver::persisted(std::uint64_t engine, std::uint64_t ready_number) {
+  if (engine == engine_number_) note_persisted(ready_number);
+}
+
+void Driver::note_persisted(std::uint64_t ready_number) {
   persisted_ready_ = std::max(persisted_ready_, ready_number);
   // Readys without anything to write that came behind it are covered too.
   const std::uint64_t covered = unpersisted_ready_ <= persisted_ready_ ? last_ready_ : persisted_ready_;
@@ -409,7 +415,7 @@ void Driver::on_snapshot(raft::SnapshotDescriptor&& descriptor, PersistItem& ite
 void Driver::restored(Index index, const Result<>& result) {
   if (!result) return check(result);
   restored_ = index;
-  if (unpersisted_ready_ <= persisted_ready_) persisted(persisted_ready_);
+  if (unpersisted_ready_ <= persisted_ready_) note_persisted(persisted_ready_);
 }
 
 // ---- time, contact, leadership

@@ -60,6 +60,7 @@ struct ApplyItem {
 
 struct PersistItem {
   std::uint64_t ready_number = 0;             // 0: nobody waits
+  std::uint64_t engine = 0;                   // which engine's Ready it is: goes back with persisted()
   std::vector<raft::Entry> entries;
   std::optional<raft::HardState> hard_state;
   std::optional<wal::SnapshotMark> snapshot;
@@ -105,7 +106,7 @@ class Driver {
   void propose(Proposal&& proposal);          // the waiter hears of everything that goes wrong
   void read_index(ReadDone done, SteadyTime deadline);
   void step(std::vector<raft::Message>&& messages);
-  void persisted(std::uint64_t ready_number);
+  void persisted(std::uint64_t engine, std::uint64_t ready_number);   // of an engine that was replaced: ignored
   void restored(Index index, const Result<>& result);
   void fetched(RaftId peer, std::vector<raft::Entry>&& entries);
   void peer_dead(RaftId peer);
@@ -157,6 +158,7 @@ class Driver {
   void issue_reads(SteadyTime now);
   void carry_out();
   void carry_out(raft::Ready&& ready);
+  void note_persisted(std::uint64_t ready_number);
   void send(std::vector<raft::Message>&& messages);
   void hand_over(std::vector<raft::Entry>&& committed);
   Result<> apply_conf(const raft::Entry& entry);
@@ -198,6 +200,7 @@ class Driver {
   std::uint64_t unpersisted_ready_ = 0;       // newest Ready that must be synced; 0: none outstanding
   std::uint64_t persisted_ready_ = 0;
   std::uint64_t last_ready_ = 0;              // newest taken
+  std::uint64_t engine_number_ = 1;           // grows when bootstrap() replaces the engine
   std::optional<raft::HardState> lazy_hard_state_;   // commit moved only: written with the next batch
   std::map<std::uint64_t, std::vector<raft::Message>> after_persist_;
   std::optional<raft::SnapshotDescriptor> restoring_;

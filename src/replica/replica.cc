@@ -228,7 +228,7 @@ void Replica::handle(RaftInput& input) {
   std::visit(Overloaded{
                  [&](Proposal& proposal) { driver_->propose(std::move(proposal)); },
                  [&](std::vector<raft::Message>& messages) { driver_->step(std::move(messages)); },
-                 [&](Persisted& done) { driver_->persisted(done.ready); },
+                 [&](Persisted& done) { driver_->persisted(done.engine, done.ready); },
                  [&](Read& read) { driver_->read_index(std::move(read.done), read.deadline); },
                  [&](Work& work) { work(*driver_); },
                  [&](Fetched& fetched) { driver_->fetched(fetched.peer, std::move(fetched.entries)); },
@@ -359,9 +359,9 @@ bool Replica::write_out(std::vector<WalInput>& inputs) {
     raft_inbox_.post(RaftInput(DiskFull{false}));
   }
   if (result && sync) result = log_->sync();
-  std::uint64_t ready = 0;
+  Persisted newest;
   for (WalInput& input : inputs) {
-    ready = std::max(ready, input.item.ready_number);
+    if (input.item.ready_number != 0) newest = {input.item.engine, input.item.ready_number};
     if (input.done) input.done(result);
   }
   if (!result) {
@@ -369,7 +369,7 @@ bool Replica::write_out(std::vector<WalInput>& inputs) {
     raft_inbox_.post(RaftInput(WalFailed{result.error()}));
     return false;
   }
-  if (ready != 0) raft_inbox_.post(RaftInput(Persisted{ready}));
+  if (newest.ready != 0) raft_inbox_.post(RaftInput(newest));
   return true;
 }
 

@@ -111,7 +111,7 @@ class Replica {
   Index log_first() const { return log_->first(); }
 
  private:
-  struct Persisted { std::uint64_t ready = 0; };
+  struct Persisted { std::uint64_t engine = 0, ready = 0; };
   struct WalFailed { Error error; };
   struct DiskFull { bool full = false; };
   struct Read { ReadDone done; SteadyTime deadline; };
