@@ -17,6 +17,7 @@ namespace rq::replica {
 namespace {
 
 constexpr std::uint64_t kLearnerLagMax = 64;            // entries; below it a learner is promoted
+constexpr std::size_t kStartReadBytes = 1u << 20;
 constexpr auto kReadReissue = std::chrono::milliseconds(250);
 constexpr auto kRankDelay = std::chrono::milliseconds(50);   // trap 14
 
@@ -34,6 +35,29 @@ Driver::Driver(MakeEngine make_engine, RaftId self, const Timing& timing, const 
                Clock& clock, Rng& rng, Outputs& outputs)
     : make_engine_(std::move(make_engine)), engine_(make_engine_()), self_(self), timing_(timing), limits_(limits), clock_(clock), rng_(rng),
       outputs_(outputs), now_(clock.now()), next_tick_(now_ + timing.tick) {}
+
+// What the state machine has applied was committed, whatever the last hard state on disk says.
+Result<DriverStart> prepare_start(RaftId self, wal::Recovered&& recovered, MembershipRecord record, Index machine_applied, const wal::Log& log) {
+  DriverStart start{.self = self, .log = std::move(recovered), .record = std::move(record)};
+  wal::Recovered& in = start.log;
+  if (in.snapshot.index.value == 0) {
+    in.first = Index{1};
+    in.last = Index{0};
+    return start;
+  }
+  const Index end = std::max(in.last, in.snapshot.index);
+  in.hard_state.commit = std::min(std::max({in.hard_state.commit, machine_applied, in.snapshot.index}), end);
+  start.handed_over = in.hard_state.commit;
+  const auto conf = std::ranges::upper_bound(in.conf_entries, in.membership.index);
+  if (conf != in.conf_entries.end()) start.handed_over = std::min(start.handed_over, Index{conf->value - 1});
+  for (Index next = start.handed_over.next(); next <= in.last;) {
+    RQ_TRY(std::vector<raft::Entry> entries, log.read(next, in.last, kStartReadBytes));
+    RQ_ASSERT(!entries.empty());
+    next = entries.back().index.next();
+    std::ranges::move(entries, std::back_inserter(start.entries));
+  }
+  return start;
+}
 
 Result<> Driver::start(DriverStart start) {
   record_ = std::move(start.record);

@@ -92,6 +92,10 @@ struct DriverStart {
   MembershipRecord record;
 };
 
+// What a driver starts from, made of what the log gave back and how far the state machine is. Entries up to the first conf
+// entry that the stored membership doesn't contain yet count as handed over: they are to be applied from the log.
+Result<DriverStart> prepare_start(RaftId self, wal::Recovered&& recovered, MembershipRecord record, Index machine_applied, const wal::Log& log);
+
 class Driver {
  public:
   using MakeEngine = std::function<std::unique_ptr<raft::RaftEngine>()>;

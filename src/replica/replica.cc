@@ -156,34 +156,10 @@ Result<> Replica::bootstrap(MembershipRecord record, raft::ConfState conf) {
   return {};
 }
 
-// What the state machine has applied was committed, whatever the last hard state on disk says. Entries up to the first
-// conf entry that the stored membership doesn't contain yet count as handed over: apply reads them from the log.
-Result<DriverStart> Replica::driver_start() {
-  DriverStart start = std::move(start_);
-  start_ = {};
-  wal::Recovered& log = start.log;
-  if (!has_state_) {
-    log.first = Index{1};
-    log.last = Index{0};
-    return start;
-  }
-  log.hard_state.commit = std::min(std::max({log.hard_state.commit, machine_.applied_index(), log.snapshot.index}),
-                                   std::max(log.last, log.snapshot.index));
-  start.handed_over = log.hard_state.commit;
-  const auto conf = std::ranges::upper_bound(log.conf_entries, log.membership.index);
-  if (conf != log.conf_entries.end()) start.handed_over = std::min(start.handed_over, Index{conf->value - 1});
-  for (Index next = start.handed_over.next(); next <= log.last;) {
-    RQ_TRY(std::vector<raft::Entry> entries, log_->read(next, log.last, kReadChunkBytes));
-    RQ_ASSERT(!entries.empty());
-    next = entries.back().index.next();
-    std::ranges::move(entries, std::back_inserter(start.entries));
-  }
-  return start;
-}
-
 Result<> Replica::start() {
   applied_.store(machine_.applied_index().value);
-  RQ_TRY(DriverStart start, driver_start());
+  DriverStart stored = std::exchange(start_, {});
+  RQ_TRY(DriverStart start, prepare_start(options_.self, std::move(stored.log), std::move(stored.record), machine_.applied_index(), *log_));
   start_target_.store(has_state_ ? start.log.last.value : 0);
   const Index replay_from = machine_.applied_index().next();
   if (has_state_ && replay_from <= start.handed_over) apply_inbox_.post(ApplyInput(ReplayRange{replay_from, start.handed_over}));

@@ -129,7 +129,6 @@ class Replica {
   class Shell;   // Outputs of the driver
 
   Replica(const Options& options, Clock& clock, Rng& rng, raft::StateMachine& machine, Events& events);
-  Result<DriverStart> driver_start();
   void run_raft();
   void run_wal();
   void run_fetch();
