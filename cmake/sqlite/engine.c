@@ -51,6 +51,11 @@ void rq_set_counters(sqlite3* db, sqlite3_int64 last_insert_rowid, sqlite3_int64
   db->nTotalChange = total_changes;
 }
 
+sqlite3_uint64 rq_schema_stamp(sqlite3* db) {
+  const Schema* schema = db->aDb[0].pSchema;
+  return (u64)(u32)schema->schema_cookie << 32 | (u32)schema->iGeneration;
+}
+
 int rq_foreign_keys_violated(sqlite3* db) { return db->nDeferredCons + db->nDeferredImmCons != 0; }
 
 void rq_defer_foreign_keys(sqlite3* db) { db->flags |= SQLITE_DeferFKs; }

@@ -23,6 +23,9 @@ void rq_set_rowid_draw(rq_draw draw, void* context);
 /* What last_insert_rowid(), changes() and total_changes() say. */
 void rq_set_counters(sqlite3* db, sqlite3_int64 last_insert_rowid, sqlite3_int64 changes, sqlite3_int64 total_changes);
 
+/* Changes whenever statements compiled so far would have to be compiled again because of the schema. */
+sqlite3_uint64 rq_schema_stamp(sqlite3* db);
+
 /* What a COMMIT would look at: deferred foreign key violations. SQLITE_DBSTATUS_DEFERRED_FKS doesn't tell all. */
 int rq_foreign_keys_violated(sqlite3* db);
 /* PRAGMA defer_foreign_keys=1, at run time (the PRAGMA takes effect when it is compiled). */

@@ -306,6 +306,8 @@ Result<> SqlExecutor::commit(Position& next) {
   const auto done = writer_->commit();
   const bool wrote = shim_->disarm();
   if (done) {
+    // Virtual tables write at commit (FTS5 flushes its terms), and SQLite counts it: behind the registers.
+    writer_->set_counters(next.registers.last_insert_rowid, next.registers.changes, next.registers.total_changes);
     take(next, wrote);
     return {};
   }
@@ -329,7 +331,7 @@ Result<> SqlExecutor::run_vacuum(const raft::Group& group, Position& next) {
   outcome.raft_index = group.index.value;
   const sql::Stopwatch watch = sql::Stopwatch::started(*options_.clock, request.render());
   sql::Connection& connection = writer_->connection();
-  auto statement = connection.prepare(request.statements(0).sql(), sql::Connection::Reuse::Fresh);
+  auto statement = writer_->prepare(request.statements(0).sql(), sql::Connection::Reuse::Fresh);
   Result<> done;
   if (statement) {
     const Guard::Vacuuming vacuuming(writer_->guard());
@@ -460,8 +462,8 @@ Result<> SqlExecutor::sync() {
 }
 
 Result<> SqlExecutor::checkpoint() {
-  if (!writer_) return fail(Errc::NotOpen);
-  RQ_CHECK(ledger_->flush());
+  // By itself a pass that a reader keeps from moving anything would sync nothing.
+  RQ_CHECK(sync());
   RQ_TRY(const Checkpointer::Progress progress, checkpointer_->pass());
   (void)progress;
   ++checkpoints_;

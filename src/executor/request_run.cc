@@ -167,11 +167,11 @@ Result<RequestRun::Went> RequestRun::run_pieces(const std::string& text) {
 
 Result<RequestRun::Piece> RequestRun::prepare(std::string_view rest) {
   sql::Connection& connection = writer_.connection();
-  auto statement = connection.prepare(rest);
+  auto statement = writer_.prepare(rest);
   constexpr std::uint32_t kActing = Guard::kControl | Guard::kSetting | Guard::kPragma;
   if (statement && (statement->marks() & kActing) != 0) {
     // Compiled now: the guard tells what it is, and SQLite doesn't compile it again in the midst of a step.
-    statement = connection.prepare(rest, sql::Connection::Reuse::Fresh);
+    statement = writer_.prepare(rest, sql::Connection::Reuse::Fresh);
   }
   if (!statement) return fail(writer_.classify(connection.last_code(), statement.error()));
   Piece piece{std::move(*statement)};

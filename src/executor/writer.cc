@@ -184,6 +184,14 @@ Result<> Writer::run_trusted(const char* sql) {
   return connection_->run(sql);
 }
 
+Result<sql::Statement> Writer::prepare(std::string_view sql, sql::Connection::Reuse reuse) {
+  if (const std::uint64_t stamp = rq_schema_stamp(connection_->handle()); stamp != schema_stamp_) {
+    connection_->clear_cache();
+    schema_stamp_ = stamp;
+  }
+  return connection_->prepare(sql, reuse);
+}
+
 void Writer::reload_schema() {
   if (auto done = run_trusted("PRAGMA writable_schema=RESET"); !done) {
     log::error("executor", "resetting the schema in memory failed: " + done.error().text());

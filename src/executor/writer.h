@@ -72,6 +72,9 @@ class Writer {
   void take_setting(std::string_view name, std::string_view value);
   // SQL of our own within the transaction.
   Result<> run_trusted(const char* sql);
+  // The connection's prepare(), but never a statement that SQLite would find stale when it runs: it would begin the
+  // statement, and so make virtual tables flush, before it finds out; a node with a cold cache wouldn't.
+  Result<sql::Statement> prepare(std::string_view sql, sql::Connection::Reuse reuse = sql::Connection::Reuse::Cached);
   // Forgets schema and statistics in memory: they are read anew, as after a restart.
   void reload_schema();
 
@@ -110,6 +113,7 @@ class Writer {
   std::vector<Savepoint> savepoints_;
   ledger::Registers settings_;   // its counters are unused
   bool foreign_keys_ = false;
+  std::uint64_t schema_stamp_ = 0;   // of the statements in the cache
 };
 
 }  // namespace rq::executor

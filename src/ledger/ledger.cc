@@ -140,6 +140,7 @@ Result<> Ledger::replace_file(Salts salts, const Position& base, const CommitFra
   writes_synced_ = writes_;
   dirty_ = spare_used_ = spare_second_ = line_pending_ = false;
   marks_ = 1;
+  marked_ = frame.number;
   next_ = bytes.size();
   return {};
 }
@@ -243,8 +244,9 @@ Result<> Ledger::sync_file(std::unique_lock<std::mutex>& lock) {
 Result<> Ledger::mark_durable(const SyncPoint& point) {
   std::unique_lock lock(mutex_);
   if (point.salts != salts_) return {};   // the WAL began anew since: all of it was moved
-  if (point.frame.number != 0) {
+  if (point.frame.number > marked_) {
     RQ_CHECK(write_line(kMarkOffset[marks_++ % 2], {Line::Kind::Durable, salts_, point.frame, position_}));
+    marked_ = point.frame.number;
     RQ_CHECK(sync_file(lock));
   }
   durable_ = std::max(durable_, point.index);

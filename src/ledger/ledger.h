@@ -138,6 +138,7 @@ class Ledger {
   Index lined_;                  // of the newest state that has a line
   Index durable_;
   unsigned marks_ = 0;
+  std::uint32_t marked_ = 0;     // frames that a Durable line covers
   std::uint64_t next_ = 0;       // where the next commit line goes; lines that repeat a frame use next_ and next_ + 1
 };
 
