@@ -39,7 +39,7 @@ Result<> ParameterFeed::bind(Statement& statement) {
   if (list_.empty() && missing_ == Missing::Null) return {};
   const int left = list_.size() - taken_;
   if (left < wanted)
-    return fail(Errc::BadRequest, "not enough args to execute query: want " + std::to_string(wanted) + " got " + std::to_string(left));
+    return fail(Errc::BadRequest, "not enough args to execute query: want " + std::to_string(wanted) + " got " + std::to_string(list_.size()));
   for (int i = 0; i < wanted; ++i) RQ_CHECK(bind_one(statement, list_.Get(taken_ + i), i + 1));
   taken_ += wanted;
   return {};
