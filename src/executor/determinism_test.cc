@@ -88,5 +88,23 @@ TEST(Determinism, ReplicasHaveEqualFiles) {
   }
 }
 
+TEST(Determinism, StaleStatementsOfAWarmCacheDontMakeVirtualTablesFlush) {
+  test::Rig warm;
+  test::Rig cold;
+  warm.open();
+  cold.open();
+  const std::vector<std::vector<pb::Request>> entries = {
+      {test::execute({"CREATE TABLE t(a)", "CREATE VIRTUAL TABLE fts USING fts5(body)"})},
+      {test::execute({"ALTER TABLE t ADD COLUMN b"})},
+      {test::execute({"INSERT INTO fts VALUES('one')", "ALTER TABLE t ADD COLUMN b", "INSERT INTO fts VALUES('two')"})}};
+  for (const auto& requests : entries) {
+    cold.reopen();
+    const auto entry = test::entry_of(warm.next(), requests);
+    ASSERT_TRUE(warm.apply_entry(entry));
+    ASSERT_TRUE(cold.apply_entry(entry));
+  }
+  EXPECT_TRUE(warm.image() == cold.image());
+}
+
 }  // namespace
 }  // namespace rq::executor

@@ -233,6 +233,27 @@ TEST_F(ExecutorTest, RolledBackTransactionOfOneUnitLeavesTheOthers) {
   EXPECT_EQ(rows("SELECT x FROM log"), "1\n2\n3\n5\n7\n");
 }
 
+TEST_F(ExecutorTest, TransactionThatWasCommittedBeforeTheLossStays) {
+  run(execute({"CREATE TABLE t(id INTEGER PRIMARY KEY, v UNIQUE)"}));
+  EXPECT_EQ(run(execute({"BEGIN", "INSERT INTO t(v) VALUES(1)", "COMMIT", "SAVEPOINT a", "INSERT INTO t(v) VALUES(2)",
+                         "INSERT OR ROLLBACK INTO t(v) VALUES(1)", "RELEASE a", "INSERT INTO t(v) VALUES(3)"})),
+            R"({},{"last_insert_id":1,"rows_affected":1},{"last_insert_id":1,"rows_affected":1},{"last_insert_id":1,"rows_affected":1},)"
+            R"({"last_insert_id":2,"rows_affected":1},{"error":"UNIQUE constraint failed: t.v"},{"error":"no such savepoint: a"},)"
+            R"({"last_insert_id":2,"rows_affected":1})");
+  EXPECT_EQ(rows("SELECT v FROM t"), "1\n3\n");
+}
+
+TEST_F(ExecutorTest, FailedEntryLeavesNoTraceInTheRegisters) {
+  run(execute({"CREATE TABLE t(v)", "INSERT INTO t VALUES(1)"}));
+  const auto entry = test::entry_of(next(), {execute({"PRAGMA foreign_keys=1", "INSERT INTO t VALUES(2),(3)"})});
+  const auto state = executor().snapshot()->data;
+  disk().fail_call(2, Errc::Io);
+  ASSERT_FALSE(apply_entry(entry));
+  EXPECT_EQ(executor().snapshot()->data, state);
+  EXPECT_EQ(run(query({"SELECT last_insert_rowid() a, changes() b, total_changes() c, foreign_keys d FROM pragma_foreign_keys"})),
+            R"({"columns":["a","b","c","d"],"types":["integer","integer","integer","integer"],"values":[[1,1,1,0]]})");
+}
+
 TEST_F(ExecutorTest, TimedOutUnitsAnswerSoAndHaveNoEffect) {
   run(execute({"CREATE TABLE t(v)"}));
   EXPECT_EQ(run(execute({"INSERT INTO t VALUES(1)", "INSERT INTO t VALUES(2)", "SELECT 1"}, {false, 0, 2})),
