@@ -13,6 +13,8 @@
 namespace rq::http {
 namespace {
 
+constexpr auto kQueueFullWait = std::chrono::seconds(10);
+constexpr auto kQueueRetry = std::chrono::milliseconds(2);
 constexpr std::string_view kJson = "Content-Type: application/json; charset=utf-8\r\n";
 constexpr std::string_view kText = "Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n";
 
@@ -302,29 +304,40 @@ void Api::enqueue(Context& context) {
   const auto answer = [this, holder = context.exchange, render, begun](std::int64_t sequence) {
     respond(*holder, 200, kJson, command::render_body({.elapsed = clock_.now() - begun}, render, sequence));
   };
+  auto waiting = std::make_shared<Enqueued>();
+  waiting->statements.Swap(request.mutable_statements());
+  waiting->credentials = context.credentials;
+  waiting->until = begun + kQueueFullWait;
   if (!parameters.wait) {
-    const Result<std::int64_t> sequence = queue_.add(std::move(*request.mutable_statements()), context.credentials, nullptr);
-    if (!sequence) return respond_error(exchange, 503, sequence.error().text());
-    return answer(*sequence);
+    waiting->accepted = answer;
+    return put_into_queue(context.exchange, waiting);
   }
   metrics_.counter("http", "queued_executions_wait").add();
   // Whoever comes first answers: the batch, or the end of the client's patience.
-  struct Wait {
-    std::atomic<bool> answered{false};
-    std::atomic<std::int64_t> sequence{0};
+  waiting->done = [keep = waiting, answer] {
+    if (!keep->answered.exchange(true)) answer(keep->sequence.load());
   };
-  auto wait = std::make_shared<Wait>();
-  const auto done = [wait, answer] {
-    if (!wait->answered.exchange(true)) answer(wait->sequence.load());
-  };
-  const Result<std::int64_t> sequence = queue_.add(std::move(*request.mutable_statements()), context.credentials, done);
-  if (!sequence) return respond_error(exchange, 503, sequence.error().text());
-  wait->sequence.store(*sequence);
-  exchange.after(parameters.timeout, [this, wait, holder = context.exchange] {
-    if (wait->answered.exchange(true)) return;
+  exchange.after(parameters.timeout, [this, waiting, holder = context.exchange] {
+    waiting->done = nullptr;                              // it holds itself
+    if (waiting->answered.exchange(true)) return;
     metrics_.counter("http", "queued_executions_wait_timeout").add();
     respond_error(*holder, 408, "queue wait timeout");
   });
+  put_into_queue(context.exchange, waiting);
+}
+
+// A full queue holds the request back for a while before it says busy, as the reference holds it back for ever.
+void Api::put_into_queue(const std::shared_ptr<Exchange>& exchange, const std::shared_ptr<Enqueued>& waiting) {
+  const Result<std::int64_t> sequence = queue_.add(waiting->statements, waiting->credentials, waiting->done);
+  if (sequence) {
+    waiting->sequence.store(*sequence);
+    waiting->done = nullptr;                              // the queue has it now; it holds `waiting`
+    if (waiting->accepted) waiting->accepted(*sequence);
+    return;
+  }
+  if (sequence.error().code == Errc::Busy && clock_.now() < waiting->until && !exchange->client_gone())
+    return exchange->after(kQueueRetry, [this, exchange, waiting] { put_into_queue(exchange, waiting); });
+  if (!waiting->answered.exchange(true)) respond_error(*exchange, 503, sequence.error().text());
 }
 
 void Api::show_sql(Context& context) {

@@ -3,6 +3,7 @@
 // Threads: handle() on net threads; completions from any. Must outlive the server that calls it.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -48,6 +49,16 @@ class Api final : public Service {
     Credentials credentials;
   };
   using Handler = void (Api::*)(Context&);
+  // A queued write on its way into the queue.
+  struct Enqueued {
+    google::protobuf::RepeatedPtrField<pb::Statement> statements;
+    Credentials credentials;
+    SteadyTime until;                            // then a full queue is an error
+    std::function<void(std::int64_t)> accepted;  // without `wait`
+    WriteQueue::Done done;                       // with `wait`
+    std::atomic<bool> answered{false};
+    std::atomic<std::int64_t> sequence{0};
+  };
 
   static const Route* find_route(std::string_view path);
   bool permitted(const Credentials& who, const Route& route) const;
@@ -62,6 +73,7 @@ class Api final : public Service {
   void request(Context& context);
   void run_sql(Context& context, pb::Request::Kind kind);
   void enqueue(Context& context);
+  void put_into_queue(const std::shared_ptr<Exchange>& exchange, const std::shared_ptr<Enqueued>& waiting);
   void show_sql(Context& context);
   void status(Context& context);
   void nodes(Context& context);

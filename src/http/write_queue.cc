@@ -28,13 +28,14 @@ WriteQueue::WriteQueue(const QueueOptions& options, Backend& backend, Clock& clo
 
 WriteQueue::~WriteQueue() { stop(std::chrono::milliseconds(0)); }
 
-Result<std::int64_t> WriteQueue::add(google::protobuf::RepeatedPtrField<pb::Statement>&& statements, const Credentials& credentials, Done done) {
-  Item item{.credentials = credentials, .since = clock_.now(), .done = std::move(done)};
+Result<std::int64_t> WriteQueue::add(google::protobuf::RepeatedPtrField<pb::Statement>& statements, const Credentials& credentials, const Done& done) {
+  Item item{.credentials = credentials, .since = clock_.now()};
   for (const pb::Statement& statement : statements) item.bytes += statement.ByteSizeLong();
-  item.statements = std::move(statements);
   const std::lock_guard lock(mutex_);
   if (stopping_) return fail(Errc::NotOpen);
   if (items_.size() >= options_.capacity || bytes_ + item.bytes > options_.bytes_max) return fail(Errc::Busy, "write queue is full");
+  item.statements = std::move(statements);
+  item.done = done;
   item.sequence = ++sequence_;
   bytes_ += item.bytes;
   metrics_.counter("queue", "objects_rx").add(item.statements.size());

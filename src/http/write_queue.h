@@ -39,8 +39,9 @@ class WriteQueue {
   WriteQueue(const QueueOptions& options, Backend& backend, Clock& clock, Metrics& metrics);
   ~WriteQueue();
 
-  // The sequence number, or Errc::Busy when the queue is full. No statements: a checkpoint, done when all before are applied.
-  Result<std::int64_t> add(google::protobuf::RepeatedPtrField<pb::Statement>&& statements, const Credentials& credentials, Done done);
+  // The sequence number, or Errc::Busy when the queue is full (then `statements` stay with the caller). No statements: a
+  // checkpoint, done when all before are applied.
+  Result<std::int64_t> add(google::protobuf::RepeatedPtrField<pb::Statement>& statements, const Credentials& credentials, const Done& done);
   void stop(std::chrono::milliseconds within);
   std::int64_t written_sequence() const;                    // of the last request whose batch was applied
   const QueueOptions& options() const { return options_; }
