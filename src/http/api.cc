@@ -314,8 +314,8 @@ void Api::enqueue(Context& context) {
   }
   metrics_.counter("http", "queued_executions_wait").add();
   // Whoever comes first answers: the batch, or the end of the client's patience.
-  waiting->done = [keep = waiting, answer] {
-    if (!keep->answered.exchange(true)) answer(keep->sequence.load());
+  waiting->done = [keep = waiting, answer](std::int64_t sequence) {
+    if (!keep->answered.exchange(true)) answer(sequence);
   };
   exchange.after(parameters.timeout, [this, waiting, holder = context.exchange] {
     waiting->done = nullptr;                              // it holds itself
@@ -330,7 +330,6 @@ void Api::enqueue(Context& context) {
 void Api::put_into_queue(const std::shared_ptr<Exchange>& exchange, const std::shared_ptr<Enqueued>& waiting) {
   const Result<std::int64_t> sequence = queue_.add(waiting->statements, waiting->credentials, waiting->done);
   if (sequence) {
-    waiting->sequence.store(*sequence);
     waiting->done = nullptr;                              // the queue has it now; it holds `waiting`
     if (waiting->accepted) waiting->accepted(*sequence);
     return;

@@ -57,7 +57,6 @@ class Api final : public Service {
     std::function<void(std::int64_t)> accepted;  // without `wait`
     WriteQueue::Done done;                       // with `wait`
     std::atomic<bool> answered{false};
-    std::atomic<std::int64_t> sequence{0};
   };
 
   static const Route* find_route(std::string_view path);

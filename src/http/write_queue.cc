@@ -110,7 +110,7 @@ void WriteQueue::run() {
     written_ = batch.back().sequence;
     lock.unlock();
     for (Item& item : batch)
-      if (item.done) item.done();
+      if (item.done) item.done(item.sequence);
     lock.lock();
   }
   idle_ = true;

@@ -34,7 +34,7 @@ struct QueueOptions {
 
 class WriteQueue {
  public:
-  using Done = std::function<void()>;                       // the request's batch was applied
+  using Done = std::function<void(std::int64_t sequence)>;  // the request's batch was applied
 
   WriteQueue(const QueueOptions& options, Backend& backend, Clock& clock, Metrics& metrics);
   ~WriteQueue();
