@@ -15,7 +15,8 @@ using Parameters = google::protobuf::RepeatedPtrField<pb::Parameter>;
 // For a statement that has variables while the request gave no parameter at all.
 enum class Missing : std::uint8_t { Null, Error };
 
-// Hands the list out to the statements of one SQL string, in order: each takes as many values as it has variables.
+// Hands the list out to the statements of one SQL string, in order: each takes as many values as it has variables. A
+// named value takes a place, too, but goes to the variables of its name, in every statement.
 // Values are bound without copy: the list must outlive the Statements (until they are reset and given back).
 class ParameterFeed {
  public:
@@ -27,11 +28,14 @@ class ParameterFeed {
   Result<> bind(Statement& statement);
 
  private:
-  Result<> bind_one(Statement& statement, const pb::Parameter& parameter, int place);
+  enum class Names : std::uint8_t { Unknown, None, Some };
+  bool has_names();
+  Result<> bind_named(Statement& statement, const pb::Parameter& parameter);
 
   const Parameters& list_;
   Missing missing_;
   int taken_ = 0;
+  Names names_ = Names::Unknown;
 };
 
 }  // namespace rq::sql
