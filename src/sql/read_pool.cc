@@ -15,10 +15,11 @@ PinnedRead::~PinnedRead() {
   pool_->give_back(std::move(reader_));
 }
 
-Result<std::unique_ptr<Reader>> ReadPool::take_reader() {
+Result<std::unique_ptr<Reader>> ReadPool::take_reader(IfNone if_none) {
   std::unique_lock lock(mutex_);
   const auto limit = options_.connections_max <= 0 ? SIZE_MAX : static_cast<std::size_t>(options_.connections_max);
   if (idle_.empty() && in_use_.size() >= limit) {
+    if (if_none == IfNone::Fail) return fail(Errc::Busy, "all read connections are in use");
     ++waits_;
     freed_.wait(lock, [&] { return stopping_ || !idle_.empty() || in_use_.size() < limit; });
   }
@@ -65,7 +66,7 @@ Result<> ReadPool::enqueue(std::function<void(const Error*)> work) {
 Result<> ReadPool::submit(Job job) {
   return enqueue([this, job = std::move(job)](const Error* stopped) {
     if (stopped != nullptr) return job(nullptr, stopped);
-    Result<std::unique_ptr<Reader>> reader = take_reader();
+    Result<std::unique_ptr<Reader>> reader = take_reader(IfNone::Wait);
     if (!reader) return job(nullptr, &reader.error());
     job(reader->get(), nullptr);
     give_back(*std::move(reader));
@@ -73,7 +74,7 @@ Result<> ReadPool::submit(Job job) {
 }
 
 Result<PinnedRead> ReadPool::pin() {
-  RQ_TRY(std::unique_ptr<Reader> reader, take_reader());
+  RQ_TRY(std::unique_ptr<Reader> reader, take_reader(IfNone::Fail));   // the apply thread waits for no reader
   if (const Result<> begun = reader->begin_snapshot(); !begun) {
     give_back(std::move(reader));
     return fail(begun.error());

@@ -54,7 +54,7 @@ class ReadPool {
   ~ReadPool() { stop(); }
 
   Result<> submit(Job job);         // Errc::Busy, NotOpen: the job is dropped uncalled
-  // Opens a read transaction on the calling thread, now. Errc::Busy, Io ...
+  // Opens a read transaction on the calling thread, now; waits for nobody. Errc::Busy: no connection is free; Io ...
   Result<PinnedRead> pin();
   Result<> submit_pinned(std::shared_ptr<PinnedRead> pinned, std::function<void(Reader&)> job);
   void interrupt();                 // what runs now
@@ -64,7 +64,8 @@ class ReadPool {
  private:
   friend class PinnedRead;
   void run();
-  Result<std::unique_ptr<Reader>> take_reader();
+  enum class IfNone : std::uint8_t { Wait, Fail };
+  Result<std::unique_ptr<Reader>> take_reader(IfNone if_none);
   void give_back(std::unique_ptr<Reader> reader);
   Result<> enqueue(std::function<void(const Error*)> work);
 
