@@ -250,6 +250,10 @@ void Replica::fresh_view(std::function<void(const View&)> done) {
 // ---- inputs
 
 void Replica::propose(Proposal&& proposal) {
+  // Apply is stopped (disk full, I/O): a write could be logged, but not answered. It is refused before it has any effect.
+  if (apply_stopped_.load(std::memory_order_acquire)) {
+    if (const std::optional<Error> why = apply_error(); why && proposal.waiter) return proposal.waiter->failed(*why);
+  }
   RaftInput input(std::move(proposal));
   if (raft_inbox_.post(std::move(input))) return;
   auto& refused = std::get<Proposal>(input);
@@ -445,6 +449,7 @@ void Replica::apply_entry(const raft::Entry& entry, std::span<const std::shared_
       if (stalled) {
         log::info("store", "apply goes on, index=" + std::to_string(entry.index.value));
         raft_inbox_.post(Work([](Driver& driver) { driver.apply_stalled(false); }));
+        apply_stopped_.store(false, std::memory_order_release);
         const std::lock_guard lock(mutex_);
         apply_error_.reset();
       }
@@ -455,6 +460,7 @@ void Replica::apply_entry(const raft::Entry& entry, std::span<const std::shared_
       raft_inbox_.post(Work([](Driver& driver) { driver.apply_stalled(true); }));
       const std::lock_guard lock(mutex_);
       apply_error_ = result.error();
+      apply_stopped_.store(true, std::memory_order_release);
     }
     // The fate of these requests is known to the log, not to their clients: they are told what stopped us.
     for (const auto& waiter : waiters)

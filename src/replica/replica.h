@@ -160,7 +160,7 @@ class Replica {
   Mailbox<ApplyInput> apply_inbox_;
   std::vector<AppliedWait> applied_waits_;       // apply thread
   std::atomic<std::size_t> apply_bytes_{0}, apply_pending_{0};
-  std::atomic<bool> stopping_{false}, leader_{false}, serves_weak_{false};
+  std::atomic<bool> stopping_{false}, leader_{false}, serves_weak_{false}, apply_stopped_{false};
   std::atomic<std::uint64_t> leader_id_{0}, applied_{0}, applied_term_{0}, commit_{0}, start_target_{0};
   std::atomic<std::uint64_t> own_term_start_{UINT64_MAX};   // leader: applied must reach it before weak reads
   mutable std::mutex mutex_;                     // guards view_ and apply_error_
