@@ -212,7 +212,8 @@ class TransportImpl final : public Transport, public std::enable_shared_from_thi
   std::map<std::string, Pool> pools_;
   std::map<std::uint32_t, Call> calls_;
   std::uint32_t next_call_ = 0;
-  std::atomic<std::size_t> calls_served_{0};
+  // Shared with the responders, which may outlive everything else.
+  const std::shared_ptr<std::atomic<std::size_t>> calls_served_ = std::make_shared<std::atomic<std::size_t>>(0);
   SteadyTime complained_;
   mutable std::mutex mutex_;                       // guards peers_ and stats_
   std::map<RaftId, Peer> peers_;
@@ -819,14 +820,14 @@ std::vector<Transport::PoolStats> TransportImpl::pool_stats() const {
 
 class TransportImpl::CallResponder final : public Responder {
  public:
-  CallResponder(TransportImpl& owner, const std::shared_ptr<Link>& link, std::uint32_t stream)
-      : owner_(owner), link_(link), remote_(link->remote()), stream_(stream) {}
+  CallResponder(std::shared_ptr<std::atomic<std::size_t>> served, const std::shared_ptr<Link>& link, std::uint32_t stream)
+      : served_(std::move(served)), link_(link), remote_(link->remote()), stream_(stream) {}
   ~CallResponder() override {
     if (!answered_) reply(fail(Errc::Internal, "request was dropped"));
   }
   void reply(Result<std::string> result) override {
     if (std::exchange(answered_, true)) return;
-    owner_.calls_served_.fetch_sub(1);
+    served_->fetch_sub(1);
     const std::shared_ptr<Link> link = link_.lock();
     if (!link) return;
     std::string bytes;
@@ -836,7 +837,7 @@ class TransportImpl::CallResponder final : public Responder {
   std::string peer() const override { return remote_; }
 
  private:
-  TransportImpl& owner_;
+  const std::shared_ptr<std::atomic<std::size_t>> served_;
   const std::weak_ptr<Link> link_;
   const std::string remote_;
   const std::uint32_t stream_;
@@ -859,8 +860,8 @@ bool TransportImpl::on_request(const std::shared_ptr<Link>& link, MessageFrame&&
     complain(link->remote(), request.error().text());
     return false;
   }
-  const std::size_t served = calls_served_.fetch_add(1);
-  auto responder = std::make_shared<CallResponder>(*this, link, frame.stream);
+  const std::size_t served = calls_served_->fetch_add(1);
+  auto responder = std::make_shared<CallResponder>(calls_served_, link, frame.stream);
   if (served >= kCallsServedMax) responder->reply(fail(Errc::Busy, "too many requests of peers"));
   else if (request->remaining_ms == 0) responder->reply(fail(Errc::Timeout, "deadline passed before the request arrived"));
   else handlers_.on_call(request->type, std::move(request->payload), std::move(responder));
