@@ -9,11 +9,6 @@
 
 namespace rq::config {
 
-struct Exit {
-  int code = 0;
-  std::string text;      // for stderr, may be empty
-};
-
 // Looks at files only to see whether those that are named can be read.
 std::variant<Options, Exit> parse(int argc, const char* const* argv, std::string_view version_line);
 

@@ -52,4 +52,11 @@ struct Options {
   std::string cpu_profile, mem_profile, trace_profile;
 };
 
+// The end of the process instead of options.
+struct Exit {
+  int code = 0;
+  std::string text;      // for stderr, may be empty
+  bool operator==(const Exit&) const = default;
+};
+
 }  // namespace rq::config
