@@ -16,6 +16,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <future>
 #include <map>
 #include <mutex>
@@ -56,22 +57,38 @@ class Map final : public raft::StateMachine {
       }
       if (!group.waiters.empty() && group.waiters[i]) static_cast<Promise&>(*group.waiters[i]).answer.set_value("OK");
     }
-    applied_ = group.index;
-    return {};
+    return skip(group.index, group.term);
   }
-  Result<> skip(Index index, Term) override {
+  Result<> skip(Index index, Term term) override {
     applied_ = index;
+    term_ = term;
     return {};
   }
-  Result<raft::SnapshotDescriptor> snapshot() override {   // the log is never cut here: the bootstrap is the snapshot
-    return raft::SnapshotDescriptor{.index = Index{1}, .term = Term{1}};
+  Result<raft::MachineSnapshot> snapshot() override {
+    const std::lock_guard lock(mutex_);
+    std::string image;
+    for (const auto& [key, value] : values_) image += key + " " + value + "\n";
+    const std::uint64_t id = ++last_image_, bytes = image.size();
+    images_[id] = std::move(image);
+    return raft::MachineSnapshot{.index = applied_, .term = term_, .id = id, .bytes = bytes};
   }
-  Result<> persist(const raft::SnapshotDescriptor&, const std::function<Result<>(std::string_view)>&) override { return {}; }
-  void release(const raft::SnapshotDescriptor&) override {}
-  Result<> restore(const raft::SnapshotDescriptor& descriptor, const std::function<Result<std::string>()>&) override {
+  Result<std::string> persist(std::uint64_t id, std::uint64_t offset, std::size_t size) override {
+    const std::lock_guard lock(mutex_);
+    const auto image = images_.find(id);
+    if (image == images_.end()) return fail(Errc::NotFound);
+    return offset < image->second.size() ? image->second.substr(offset, size) : std::string();
+  }
+  void release(std::uint64_t id) override {
+    const std::lock_guard lock(mutex_);
+    images_.erase(id);
+  }
+  Result<> restore(const raft::MachineSnapshot& snapshot, const std::string& image) override {
     const std::lock_guard lock(mutex_);
     values_.clear();
-    applied_ = descriptor.index;
+    std::ifstream lines(image);
+    for (std::string key, value; lines >> key && std::getline(lines.ignore(1), value);) values_[key] = value;
+    applied_ = snapshot.index;
+    term_ = snapshot.term;
     return {};
   }
   std::string get(const std::string& key) const {
@@ -81,9 +98,12 @@ class Map final : public raft::StateMachine {
   }
 
  private:
-  mutable std::mutex mutex_;   // guards values_
+  mutable std::mutex mutex_;   // guards values and images
   std::map<std::string, std::string> values_;
+  std::map<std::uint64_t, std::string> images_;   // snapshots that somebody reads
+  std::uint64_t last_image_ = 0;
   Index applied_{1};
+  Term term_{1};
 };
 
 class Network final : public replica::Replica::Events {

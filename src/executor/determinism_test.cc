@@ -71,9 +71,9 @@ TEST(Determinism, ReplicasHaveEqualFiles) {
       ASSERT_TRUE(follower.apply_entry(entry, false));
       if (workload.below(4) == 0) restarted.reopen();
       ASSERT_TRUE(restarted.apply_entry(entry, false));
-      const auto state = leader.executor().snapshot()->data;
-      ASSERT_EQ(state, follower.executor().snapshot()->data) << "entry " << entry.index.value;
-      ASSERT_EQ(state, restarted.executor().snapshot()->data) << "entry " << entry.index.value;
+      const auto state = leader.state();
+      ASSERT_EQ(state, follower.state()) << "entry " << entry.index.value;
+      ASSERT_EQ(state, restarted.state()) << "entry " << entry.index.value;
       if (workload.below(10) == 0) leader.executor().idle();
     }
     const std::string image = leader.image();

@@ -8,11 +8,13 @@
 #include <google/protobuf/arena.h>
 
 #include <algorithm>
+#include <map>
 #include <mutex>
 #include <set>
 #include <vector>
 
 #include "base/assert.h"
+#include "base/digest.h"
 #include "base/log.h"
 #include "executor/attempt.h"
 #include "executor/checkpointer.h"
@@ -21,6 +23,7 @@
 #include "executor/writer.h"
 #include "ledger/recovery.h"
 #include "ledger/shim_vfs.h"
+#include "sql/image_reader.h"
 #include "sql/statement_facts.h"
 
 namespace rq::executor {
@@ -33,16 +36,26 @@ constexpr std::size_t kVacuumTextMax = 4096;          // a longer text is taken 
 constexpr std::uint64_t kRestBytesMax = 1u << 20;     // of the WAL: moved by the apply thread itself
 constexpr auto kPassGap = std::chrono::milliseconds(100);
 
-std::string encode_descriptor(const Position& position) {
+constexpr auto kDrainMax = std::chrono::milliseconds(20);     // how long readers are waited for, so that the WAL can begin anew
+constexpr auto kDrainPause = std::chrono::seconds(1);         // behind a try in vain
+constexpr std::size_t kDigestPiece = 1u << 20;
+
+std::string encode_position(const Position& position) {
   const auto line = ledger::encode({ledger::Line::Kind::Epoch, {}, {}, position});
   return {line.data(), line.size()};
 }
 
-Result<Position> decode_descriptor(const raft::SnapshotDescriptor& descriptor) {
-  RQ_TRY(const ledger::Line line, ledger::decode(descriptor.data));
-  if (line.position.index != descriptor.index) return fail(Errc::Corrupt, "snapshot descriptor of another index");
+Result<Position> decode_position(const raft::MachineSnapshot& snapshot) {
+  RQ_TRY(const ledger::Line line, ledger::decode(snapshot.data));
+  if (line.position.index != snapshot.index) return fail(Errc::Corrupt, "snapshot of another index");
   return line.position;
 }
+
+// A connection that shows one state; pieces of it are asked for by several threads.
+struct HeldImage {
+  std::mutex mutex;
+  std::unique_ptr<sql::ImageReader> reader;
+};
 
 class Interruption final : public sql::Cancellation {
  public:
@@ -64,13 +77,11 @@ class SqlExecutor final : public Executor {
   Result<> apply(const raft::Group& group) override;
   Result<> skip(Index index, Term term) override;
   void idle() override;
-  Result<raft::SnapshotDescriptor> snapshot() override;
-  Result<> persist(const raft::SnapshotDescriptor&, const std::function<Result<>(std::string_view)>&) override {
-    return fail(Errc::Unsupported, "streaming of snapshots");
-  }
-  void release(const raft::SnapshotDescriptor&) override {}
-  Result<> restore(const raft::SnapshotDescriptor& descriptor,
-                   const std::function<Result<std::string>()>& image) override;
+  Result<raft::MachineSnapshot> snapshot() override;
+  Result<std::string> persist(std::uint64_t id, std::uint64_t offset, std::size_t size) override;
+  void release(std::uint64_t id) override;
+  Result<> restore(const raft::MachineSnapshot& snapshot, const std::string& image) override;
+  bool look_ahead(const raft::Group& later, Index stuck) override;
 
   void interrupt() override;
   Result<std::uint32_t> dry_run(const pb::Request& request, SteadyTime deadline) override;
@@ -79,10 +90,12 @@ class SqlExecutor final : public Executor {
   std::optional<Poison> poisoned() const override;
   void allow_skip(Index poison) override { skips_.insert(poison); }
   Result<> sync() override;
+  Result<> make_durable() override;
+  void begin_checkpoint() override;
   Result<> checkpoint() override;
 
  private:
-  enum class Work : std::uint8_t { None, Transaction, Vacuum };
+  enum class Work : std::uint8_t { None, Transaction, Vacuum, Load };
   google::protobuf::ArenaOptions arena_options() {
     google::protobuf::ArenaOptions options;
     options.initial_block = arena_block_.data();
@@ -97,8 +110,11 @@ class SqlExecutor final : public Executor {
   Result<> run_entry(const raft::Group& group, Work work);
   Result<bool> run_requests(const raft::Group& group, EntryRun& run);
   Result<> run_transaction(const raft::Group& group, Position& next);
+  Result<RequestRun::End> run_load_text(EntryRun& run, std::uint32_t number, const pb::Request& request, command::Outcome& outcome, bool render);
   Result<> commit(Position& next);
   Result<> run_vacuum(const raft::Group& group, Position& next);
+  Result<> run_load(Position& next);
+  Result<> exchange(const std::string& image, const Position& position);
   Result<> give_up(const Position& before, Error error);
   bool listens(const raft::Group& group, std::size_t proposal) const;
   void take(const Position& next, bool committed);
@@ -108,6 +124,7 @@ class SqlExecutor final : public Executor {
 
   const Options options_;
   const ledger::Paths paths_;
+  std::mutex sync_mutex_;                         // held by make_durable(): what it uses isn't detached meanwhile
   mutable std::mutex attached_mutex_;             // guards these two against status() while restore() exchanges them
   std::unique_ptr<ledger::Ledger> ledger_;
   std::unique_ptr<ledger::ShimVfs> shim_;
@@ -119,9 +136,9 @@ class SqlExecutor final : public Executor {
   std::atomic<std::uint64_t> applied_{0};
   std::atomic<std::uint64_t> poison_index_{0};
   std::atomic<std::uint32_t> poison_attempts_{0};
-  std::atomic<std::uint64_t> checkpoints_{0};
+  std::atomic<std::uint64_t> checkpoints_{0}, commits_{0};
   Position position_;
-  SteadyTime last_pass_{};
+  SteadyTime last_pass_{}, drain_again_{};
   std::uint64_t wal_bytes_at_pass_ = 0;
 
   std::vector<char> arena_block_ = std::vector<char>(kArenaBytes);
@@ -129,6 +146,10 @@ class SqlExecutor final : public Executor {
   std::vector<const pb::Proposal*> proposals_;   // of the entry under way, in the arena
   std::vector<command::Outcome> outcomes_;
   std::vector<StrongRead> strong_reads_;
+
+  std::mutex images_mutex_;                       // guards the two below
+  std::map<std::uint64_t, std::shared_ptr<HeldImage>> images_;
+  std::uint64_t last_image_ = 0;
 };
 
 // --- opening and closing
@@ -153,11 +174,13 @@ Result<> SqlExecutor::attach() {
   // The name of the WAL is durable before its first frame: a missing one was removed by somebody.
   RQ_CHECK(options_.disk->sync_dir(options_.dir));
   checkpointer_ = std::make_unique<Checkpointer>(paths_.database, *shim_, options_.clock);
-  RQ_TRY(attempt_, AttemptNote::open(*options_.disk, options_.dir + "/apply.attempt", position_.index));
-  poison_attempts_ = attempt_->attempts();
-  poison_index_ = attempt_->poison().value;
-  if (poison_index_ != 0) {
-    log::error("executor", "two starts died of an entry, it is not begun again: index=" + std::to_string(poison_index_));
+  if (!attempt_) {
+    RQ_TRY(attempt_, AttemptNote::open(*options_.disk, options_.dir + "/apply.attempt", position_.index));
+    poison_attempts_ = attempt_->attempts();
+    poison_index_ = attempt_->poison().value;
+    if (poison_index_ != 0) {
+      log::error("executor", "two starts died of an entry, it is not begun again: index=" + std::to_string(poison_index_));
+    }
   }
   applied_.store(position_.index.value, std::memory_order_release);
   return {};
@@ -170,11 +193,11 @@ void SqlExecutor::flush_ledger() {
 void SqlExecutor::detach() {
   if (ledger_) flush_ledger();
   checkpointer_.reset();
+  const std::lock_guard in_use(sync_mutex_);
   writer_.reset();
   const std::lock_guard lock(attached_mutex_);
   shim_.reset();
   ledger_.reset();
-  attempt_.reset();
 }
 
 // --- entries
@@ -199,6 +222,7 @@ Result<> SqlExecutor::decode(const raft::Group& group) {
 bool runs(const pb::Proposal& proposal) { return proposal.has_request() && !proposal.request().read_only(); }
 
 SqlExecutor::Work SqlExecutor::work() const {
+  if (proposals_.size() == 1 && proposals_[0]->has_load_image()) return Work::Load;
   const bool any = std::any_of(proposals_.begin(), proposals_.end(), [](const auto* p) { return runs(*p); });
   if (!any) return Work::None;
   if (proposals_.size() != 1) return Work::Transaction;
@@ -215,7 +239,7 @@ Result<> SqlExecutor::apply(const raft::Group& group) {
   RQ_ASSERT(group.index > position_.index);
   RQ_ASSERT(group.waiters.empty() || group.waiters.size() == group.proposals.size());
   if (interruption_.canceled()) return fail(Errc::Canceled);
-  if (!writer_) return fail(Errc::NotOpen);
+  if (!writer_) RQ_CHECK(attach());     // an exchange of the file failed half-way
   RQ_CHECK(decode(group));
   const bool passed_over = skips_.erase(group.index) != 0;
   const Work todo = passed_over ? Work::None : work();
@@ -251,6 +275,7 @@ Result<> SqlExecutor::run_entry(const raft::Group& group, Work todo) {
   next.term = group.term;
   shim_->set_time(group.wall_ms);
   writer_->random().set_seed(group.seed);
+  if (todo == Work::Load) return run_load(next);
   const Writer::Draws draws(*writer_);
   return todo == Work::Vacuum ? run_vacuum(group, next) : run_transaction(group, next);
 }
@@ -292,12 +317,31 @@ Result<bool> SqlExecutor::run_requests(const raft::Group& group, EntryRun& run) 
     const pb::Request& request = proposals_[i]->request();
     const bool timed = (request.render() & command::kTimings) != 0;
     const SteadyTime start = timed ? options_.clock->now() : SteadyTime();
-    RequestRun request_run(run, static_cast<std::uint32_t>(i), request, outcome, listens(group, i));
-    RQ_TRY(const RequestRun::End end, request_run.run());
+    RQ_TRY(const RequestRun::End end, request.load() ? run_load_text(run, static_cast<std::uint32_t>(i), request, outcome, listens(group, i))
+                                                     : RequestRun(run, static_cast<std::uint32_t>(i), request, outcome, listens(group, i)).run());
     if (end == RequestRun::End::Lost) return false;
     if (timed) outcome.elapsed = options_.clock->now() - start;
   }
   return true;
+}
+
+// Settings that the text makes (every dump begins with PRAGMA foreign_keys=OFF) end with it.
+Result<RequestRun::End> SqlExecutor::run_load_text(EntryRun& run, std::uint32_t number, const pb::Request& request, command::Outcome& outcome,
+                                                   bool render) {
+  const ledger::Registers before = writer_->registers();
+  writer_->connection().clear_cache();   // a PRAGMA writable_schema acts when it is compiled
+  Result<RequestRun::End> end = [&] {
+    const Guard::Loading loading(writer_->guard());
+    return RequestRun(run, number, request, outcome, render).run();
+  }();
+  writer_->connection().clear_cache();
+  ledger::Registers after = writer_->registers();
+  after.settings = before.settings;
+  after.analysis_limit = before.analysis_limit;
+  after.max_page_count = before.max_page_count;
+  writer_->restore(after);
+  writer_->reload_schema();              // also switches writable_schema off
+  return end;
 }
 
 Result<> SqlExecutor::commit(Position& next) {
@@ -380,6 +424,7 @@ Result<> SqlExecutor::give_up(const Position& before, Error error) {
 void SqlExecutor::take(const Position& next, bool committed) {
   position_ = next;
   if (committed) {
+    ++commits_;
     ledger_->committed(next);
   } else {
     ledger_->advance(next);
@@ -410,7 +455,7 @@ void SqlExecutor::answer(const raft::Group& group) {
 
 Result<> SqlExecutor::skip(Index index, Term term) {
   RQ_ASSERT(index > position_.index);
-  if (!writer_) return fail(Errc::NotOpen);
+  if (!writer_) RQ_CHECK(attach());
   Position next = position_;
   next.index = index;
   next.term = term;
@@ -464,8 +509,13 @@ Result<> SqlExecutor::sync() {
 Result<> SqlExecutor::checkpoint() {
   // By itself a pass that a reader keeps from moving anything would sync nothing.
   RQ_CHECK(sync());
-  RQ_TRY(const Checkpointer::Progress progress, checkpointer_->pass());
-  (void)progress;
+  // Readers that began before the newest commit keep its frames in the WAL, and the WAL from beginning anew. Most are
+  // done within microseconds; one that isn't is left alone for a while.
+  const bool drains = options_.drain_readers && options_.clock->now() >= drain_again_;
+  if (drains && !options_.drain_readers(kDrainMax)) drain_again_ = options_.clock->now() + kDrainPause;
+  const Result<Checkpointer::Progress> progress = checkpointer_->pass();
+  if (drains) options_.admit_readers();
+  if (!progress) return fail(progress.error());
   ++checkpoints_;
   return {};
 }
@@ -492,6 +542,19 @@ void SqlExecutor::mind_wal() {
   if (auto moved = checkpoint(); !moved) log::warn("executor", "checkpoint failed: " + moved.error().text());
 }
 
+Result<> SqlExecutor::make_durable() {
+  const std::lock_guard in_use(sync_mutex_);
+  if (!writer_) return fail(Errc::NotOpen);
+  return shim_->sync_wal_beside();
+}
+
+void SqlExecutor::begin_checkpoint() {
+  if (!writer_ || checkpointer_->busy() || options_.checkpoint_inline) return;
+  wal_bytes_at_pass_ = shim_->wal_bytes();
+  last_pass_ = options_.clock->now();
+  checkpointer_->begin_pass();
+}
+
 Index SqlExecutor::durable_index() const {
   const std::lock_guard lock(attached_mutex_);
   return ledger_ ? ledger_->durable_index() : Index{};
@@ -506,6 +569,7 @@ Status SqlExecutor::status() const {
   status.ledger_bytes = ledger_->bytes();
   status.wal_bytes = shim_->wal_bytes();
   status.checkpoints = checkpoints_;
+  status.commits = commits_;
   return status;
 }
 
@@ -516,27 +580,122 @@ std::optional<Poison> SqlExecutor::poisoned() const {
 
 // --- snapshots
 
-Result<raft::SnapshotDescriptor> SqlExecutor::snapshot() {
-  raft::SnapshotDescriptor descriptor;
-  descriptor.index = position_.index;
-  descriptor.term = position_.term;
-  descriptor.data = encode_descriptor(position_);
-  return descriptor;
+Result<raft::MachineSnapshot> SqlExecutor::snapshot() {
+  if (!writer_) RQ_CHECK(attach());
+  auto image = std::make_shared<HeldImage>();
+  RQ_TRY(image->reader, sql::ImageReader::open(paths_.database, options_.base_vfs, options_.clock));
+  raft::MachineSnapshot snapshot{.index = position_.index, .term = position_.term, .bytes = image->reader->bytes(), .data = encode_position(position_)};
+  const std::lock_guard lock(images_mutex_);
+  snapshot.id = ++last_image_;
+  images_[snapshot.id] = std::move(image);
+  return snapshot;
 }
 
-Result<> SqlExecutor::restore(const raft::SnapshotDescriptor& descriptor, const std::function<Result<std::string>()>&) {
-  if (descriptor.index != Index{1}) return fail(Errc::Unsupported, "installing a snapshot with data");
-  Position position{descriptor.index, descriptor.term, 0, {}};
-  if (!descriptor.data.empty()) {
-    RQ_TRY(position, decode_descriptor(descriptor));
-    position.term = descriptor.term;
+Result<std::string> SqlExecutor::persist(std::uint64_t id, std::uint64_t offset, std::size_t size) {
+  std::shared_ptr<HeldImage> image;
+  {
+    const std::lock_guard lock(images_mutex_);
+    const auto found = images_.find(id);
+    if (found == images_.end()) return fail(Errc::NotFound, "the snapshot is not held any more");
+    image = found->second;
   }
+  const std::lock_guard lock(image->mutex);
+  return image->reader->read(offset, size);
+}
+
+void SqlExecutor::release(std::uint64_t id) {
+  std::shared_ptr<HeldImage> image;   // its connection is closed outside the lock
+  const std::lock_guard lock(images_mutex_);
+  if (const auto found = images_.find(id); found != images_.end()) {
+    image = std::move(found->second);
+    images_.erase(found);
+  }
+}
+
+Result<> SqlExecutor::restore(const raft::MachineSnapshot& snapshot, const std::string& image) {
+  Position position{snapshot.index, snapshot.term, 0, {}};
+  if (!snapshot.data.empty()) {
+    RQ_TRY(position, decode_position(snapshot));
+    position.term = snapshot.term;
+  }
+  if (!image.empty()) {
+    RQ_CHECK(exchange(image, position));
+  } else {
+    if (snapshot.index != Index{1}) return fail(Errc::BadRequest, "a snapshot with data needs its image");
+    if (options_.before_exchange) options_.before_exchange();
+    detach();
+    const auto done = [&]() -> Result<> {
+      RQ_CHECK(ledger::reset(*options_.disk, paths_, position));
+      return attach();
+    }();
+    if (options_.after_exchange) options_.after_exchange();
+    RQ_CHECK(done);
+  }
+  poison_index_ = 0;
+  ++commits_;
+  return {};
+}
+
+// The database file gives way to another. When this fails the old one is attached again, or the exchange is finished by
+// the next attach().
+Result<> SqlExecutor::exchange(const std::string& image, const Position& position) {
+  if (options_.before_exchange) options_.before_exchange();
   detach();
-  RQ_CHECK(ledger::reset(*options_.disk, paths_, position));
-  return attach();
+  const Result<> installed = ledger::install(*options_.disk, paths_, image, position);
+  const Result<> attached = attach();
+  if (options_.after_exchange) options_.after_exchange();
+  RQ_CHECK(installed);
+  return attached;
+}
+
+namespace {
+
+Result<std::string> digest_of(io::Disk& disk, const std::string& path, std::uint64_t size) {
+  RQ_TRY(const auto file, disk.open(path, io::OpenMode::ReadOnly));
+  RQ_TRY(const std::uint64_t bytes, file->size());
+  if (bytes != size) return fail(Errc::NotFound, path + " is not complete");
+  Digest digest;
+  for (std::uint64_t at = 0; at < bytes;) {
+    RQ_TRY(const std::string piece, file->read_at(at, kDigestPiece));
+    if (piece.empty()) return fail(Errc::Io, path + " ended early");
+    digest.add(piece);
+    at += piece.size();
+  }
+  return digest.value();
 }
 
 }  // namespace
+
+// Replaces the database by an image that was spread before. The settings stay, the counters of the connection don't.
+Result<> SqlExecutor::run_load(Position& next) {
+  const pb::LoadImage& load = proposals_[0]->load_image();
+  const std::string path = staged_load_path(options_.dir, load.name());
+  RQ_TRY(const bool there, options_.disk->exists(path));
+  if (!there) return fail(Errc::NotFound, "the image of entry " + std::to_string(next.index.value) + " is not on this node");
+  const Result<std::string> digest = digest_of(*options_.disk, path, load.size());
+  if (!digest) return fail(digest.error());
+  if (*digest != load.digest()) return fail(Errc::NotFound, path + " is not what entry " + std::to_string(next.index.value) + " means");
+  next.registers.last_insert_rowid = next.registers.changes = next.registers.total_changes = 0;
+  RQ_CHECK(exchange(path, next));
+  ++commits_;
+  for (command::Outcome& outcome : outcomes_) outcome = {};
+  return {};
+}
+
+bool SqlExecutor::look_ahead(const raft::Group& later, Index stuck) {
+  for (const std::string_view bytes : later.proposals) {
+    pb::Proposal proposal;
+    if (!proposal.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) || proposal.skip_index() != stuck.value) continue;
+    log::warn("executor", "entry " + std::to_string(stuck.value) + " is passed over, as entry " + std::to_string(later.index.value) + " says");
+    allow_skip(stuck);
+    return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+std::string staged_load_path(const std::string& dir, std::string_view name) { return dir + "/staging/" + std::string(name); }
 
 Result<std::unique_ptr<Executor>> Executor::open(Options options) {
   RQ_ASSERT(options.disk);

@@ -17,7 +17,12 @@
 //   - Poison: apply() notes the index before it works on an entry (apply.attempt, unsynced). An entry that was begun by
 //     two earlier processes and never finished is not begun a third time: apply() answers Errc::Corrupt and poisoned()
 //     names it, until a Proposal with skip_index or restore() passes it (see Executor::allow_skip()).
-//   - Files in Options::dir: db.sqlite, db.sqlite-wal, db.sqlite-shm, db.ledger, apply.attempt.
+//   - Files in Options::dir: db.sqlite, db.sqlite-wal, db.sqlite-shm, db.ledger, db.install, apply.attempt, and images of
+//     loads in staging/.
+//   - A load (pb::LoadImage) whose image isn't here, whole: apply() answers Errc::NotFound; fetch it, or restore() a later
+//     snapshot of another node.
+//   - A snapshot is a read transaction; its image is read page by page (ImageReader). The log may be cut up to
+//     durable_index(), which make_durable() raises.
 //   - Other connections (read pool) open db.sqlite by any VFS that shares locks and shm with Options::base_vfs; they
 //     need no shim. Other programs may read it; while the executor is open they can neither write nor checkpoint.
 #pragma once
@@ -65,6 +70,13 @@ struct Options {
   std::uint64_t wal_bytes_hard = 64u << 20;   // beyond it apply() does too
   bool checkpoint_inline = false;      // on the apply thread only, in one piece: for tests that want no other thread
   std::uint64_t steps_max = 10'000'000'000;   // VM steps of one statement
+  // Around the moment in which the database file is exchanged (a load, restore()): between the two no connection to it may
+  // be opened, and those opened before are to be closed when they are free: they show the old state.
+  std::function<void()> before_exchange, after_exchange;
+  // Keeps readers out for a moment, so that SQLite's WAL can begin anew: false if some didn't end within that time. Always
+  // followed by admit_readers().
+  std::function<bool(std::chrono::milliseconds)> drain_readers;
+  std::function<void()> admit_readers;
   // Called right after the commit of an entry that held strong reads proposed here, before the next entry: pin a read
   // connection now. Without it such waiters are failed with Errc::NotOpen.
   std::function<void(Index, std::span<StrongRead>)> on_strong_reads;
@@ -80,7 +92,11 @@ struct Status {
   std::uint64_t chain = 0;             // effect chain at `applied`; 0: not computed by this format version
   std::uint64_t wal_bytes = 0, ledger_bytes = 0;
   std::uint64_t checkpoints = 0;
+  std::uint64_t commits = 0;           // of this process that changed the database
 };
+
+// Where an image that was staged for a load lies.
+std::string staged_load_path(const std::string& dir, std::string_view name);
 
 class Executor : public raft::StateMachine {
  public:
@@ -105,6 +121,10 @@ class Executor : public raft::StateMachine {
   virtual void allow_skip(Index poison) = 0;
   // Makes everything applied durable (ledger, then WAL). For a graceful stop.
   virtual Result<> sync() = 0;
+  // The same for whatever was applied when it was called, from any thread, while entries are applied.
+  virtual Result<> make_durable() = 0;
+  // Moves what is synced into the database file, in the background; apply() goes on.
+  virtual void begin_checkpoint() = 0;
   // Moves what is synced into the database file and lets the WAL begin anew. Also called by idle().
   virtual Result<> checkpoint() = 0;
 };

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/digest.h"
 #include "executor/test_rig.h"
 
 namespace rq::executor {
@@ -414,18 +415,117 @@ TEST_F(ExecutorTest, BootstrapSnapshotCarriesTheSettings) {
   Rig leader;
   leader.options().foreign_keys = true;
   leader.open();
-  const auto descriptor = leader.executor().snapshot();
-  ASSERT_TRUE(descriptor);
-  EXPECT_EQ(descriptor->index, Index{1});
+  const auto snapshot = leader.executor().snapshot();
+  ASSERT_TRUE(snapshot);
+  EXPECT_EQ(snapshot->index, Index{1});
   run(execute({"CREATE TABLE t(v)"}));
-  const auto restored = executor().restore(*descriptor, {});
+  const auto restored = executor().restore(*snapshot, {});
   ASSERT_TRUE(restored) << restored.error().text();
   EXPECT_EQ(executor().applied_index(), Index{1});
   EXPECT_EQ(rows("SELECT count(*) FROM sqlite_schema"), "0\n");
   EXPECT_EQ(run(query({"PRAGMA foreign_keys"})), R"({"columns":["foreign_keys"],"types":["integer"],"values":[[1]]})");
   auto later = *leader.executor().snapshot();
   later.index = Index{9};
-  EXPECT_EQ(executor().restore(later, {}).error().code, Errc::Unsupported);
+  EXPECT_EQ(executor().restore(later, {}).error().code, Errc::Corrupt);
+}
+
+TEST_F(ExecutorTest, LoadedDumpMayWriteTheSchemaAndItsSettingsEndWithIt) {
+  options().foreign_keys = true;
+  reopen();
+  run(execute({"PRAGMA foreign_keys=1"}));
+  const std::string dump =
+      "PRAGMA foreign_keys=OFF; BEGIN TRANSACTION; PRAGMA writable_schema=ON;"
+      "INSERT INTO sqlite_schema(type,name,tbl_name,rootpage,sql) VALUES('table','ft','ft',0,'CREATE VIRTUAL TABLE ft USING fts5(a)');"
+      "CREATE TABLE IF NOT EXISTS 'ft_data'(id INTEGER PRIMARY KEY, block BLOB);"
+      "CREATE TABLE t(id INTEGER PRIMARY KEY, p REFERENCES q(id)); INSERT INTO t VALUES(1, 7);"
+      "PRAGMA writable_schema=OFF; COMMIT;";
+  auto load = execute({dump});
+  load.set_load(true);
+  for (int i = 0; i < 2; ++i) {
+    const std::string result = run(load);
+    EXPECT_EQ(result.find("error") == std::string::npos, i == 0) << result;
+    EXPECT_EQ(rows("SELECT count(*) FROM t"), "1\n");
+    EXPECT_EQ(rows("SELECT count(*) FROM sqlite_schema WHERE name='ft'"), "1\n");
+    EXPECT_EQ(run(query({"PRAGMA foreign_keys"})), R"({"columns":["foreign_keys"],"types":["integer"],"values":[[1]]})");
+    EXPECT_NE(run(execute({"DELETE FROM sqlite_schema"})).find("error"), std::string::npos);
+  }
+  EXPECT_NE(run(execute({"PRAGMA writable_schema=ON"})).find("not authorized"), std::string::npos);
+}
+
+TEST_F(ExecutorTest, LoadReplacesTheDatabaseByAStagedImage) {
+  Rig source;
+  source.open();
+  source.run(execute({"CREATE TABLE loaded(v)", "INSERT INTO loaded VALUES(1),(2)"}));
+  const std::string bytes = source.image();
+  run(execute({"CREATE TABLE old(v)"}));
+  (void)disk().make_dirs("/data/staging");
+  pb::Proposal proposal;
+  proposal.mutable_load_image()->set_name("load-1");
+  proposal.mutable_load_image()->set_size(bytes.size());
+  proposal.mutable_load_image()->set_digest(Digest::of(bytes));
+  test::Entry entry = test::entry_of(next(), {});
+  entry.proposals.push_back(proposal.SerializeAsString());
+  EXPECT_EQ(apply_entry(entry).error().code, Errc::NotFound);
+  EXPECT_EQ(rows("SELECT name FROM sqlite_schema"), "old\n");
+  {
+    const auto file = *disk().open("/data/staging/load-1", io::OpenMode::CreateNew);
+    ASSERT_TRUE(file->write_at(0, bytes.substr(0, bytes.size() - 1)));
+    EXPECT_EQ(apply_entry(entry).error().code, Errc::NotFound);
+    ASSERT_TRUE(file->write_at(bytes.size() - 1, bytes.substr(bytes.size() - 1)));
+    ASSERT_TRUE(file->sync());
+  }
+  const auto outcomes = apply_entry(entry);
+  ASSERT_TRUE(outcomes) << outcomes.error().text();
+  EXPECT_EQ((*outcomes)[0].results, "");
+  EXPECT_EQ(rows("SELECT sum(v) FROM loaded"), "3\n");
+  EXPECT_EQ(rows("SELECT name FROM sqlite_schema"), "loaded\n");
+  run(execute({"INSERT INTO loaded VALUES(4)"}));
+  reopen();
+  EXPECT_EQ(executor().applied_index(), entry.index.next());
+  EXPECT_EQ(rows("SELECT sum(v) FROM loaded"), "7\n");
+}
+
+// What a snapshot's image holds, as a file of this rig.
+std::string take_image(Executor& from, const raft::MachineSnapshot& snapshot, rq::test::MemoryDisk& disk, std::size_t piece = 64u << 10) {
+  (void)disk.make_dirs("/data/staging");
+  const std::string path = "/data/staging/image";
+  const auto file = *disk.open(path, io::OpenMode::CreateOrOpen);
+  EXPECT_TRUE(file->truncate(0));
+  for (std::uint64_t at = 0; at < snapshot.bytes;) {
+    const auto bytes = from.persist(snapshot.id, at, piece);
+    if (!bytes) {
+      ADD_FAILURE() << bytes.error().text();
+      return path;
+    }
+    EXPECT_TRUE(file->write_at(at, *bytes));
+    at += bytes->size();
+  }
+  EXPECT_TRUE(file->sync());
+  EXPECT_TRUE(disk.sync_dir("/data/staging"));
+  EXPECT_TRUE(disk.sync_dir("/data"));
+  return path;
+}
+
+TEST_F(ExecutorTest, SnapshotShowsItsStateWhileWritesAndCheckpointsGoOn) {
+  run(execute({"CREATE TABLE t(v)", "INSERT INTO t VALUES(1),(2)"}));
+  run(execute({"INSERT INTO t VALUES(zeroblob(100000))", "INSERT INTO t VALUES(3)"}));
+  const auto snapshot = executor().snapshot();
+  ASSERT_TRUE(snapshot) << snapshot.error().text();
+  const std::string before = rows("SELECT sum(length(v)), count(*), (SELECT last_insert_rowid()) FROM t");
+  run(execute({"DELETE FROM t", "CREATE TABLE other(x)"}));
+  ASSERT_TRUE(executor().checkpoint());
+  Rig fresh;
+  fresh.open();
+  const std::string image = take_image(executor(), *snapshot, fresh.disk());
+  executor().release(snapshot->id);
+  EXPECT_EQ(executor().persist(snapshot->id, 0, 4096).error().code, Errc::NotFound);
+  const auto restored = fresh.executor().restore(*snapshot, image);
+  ASSERT_TRUE(restored) << restored.error().text();
+  EXPECT_EQ(fresh.executor().applied_index(), snapshot->index);
+  EXPECT_EQ(fresh.rows("SELECT sum(length(v)), count(*), (SELECT last_insert_rowid()) FROM t"), before);
+  fresh.reopen();
+  EXPECT_EQ(fresh.executor().applied_index(), snapshot->index);
+  EXPECT_EQ(fresh.rows("SELECT sum(length(v)), count(*), (SELECT last_insert_rowid()) FROM t"), before);
 }
 
 TEST_F(ExecutorTest, WalIsMovedIntoTheDatabaseAndBeginsAnew) {

@@ -118,7 +118,7 @@ int Guard::pragma(sql::Connection& connection, const char* name, const char* val
       pragma_ = {std::string(text(name)), std::string(text(value))};
       return SQLITE_IGNORE;  // many take effect when they are compiled: the executor does it when they run
     case Writing::Refused:
-      return SQLITE_DENY;
+      return loading_ && !inside_ && sql::same_name(text(name), "writable_schema") ? SQLITE_OK : SQLITE_DENY;
   }
   return SQLITE_DENY;
 }

@@ -58,6 +58,16 @@ class Guard final : public sql::Authorizer {
    private:
     Guard& guard_;
   };
+  // A dump is loaded: it may write the schema table, as the dumps of virtual tables do.
+  class Loading {
+   public:
+    explicit Loading(Guard& guard) : guard_(guard) { guard_.loading_ = true; }
+    ~Loading() { guard_.loading_ = false; }
+    Loading(const Loading&) = delete;
+
+   private:
+    Guard& guard_;
+  };
   // SQL of our own is not asked.
   class Trusted {
    public:
@@ -78,6 +88,7 @@ class Guard final : public sql::Authorizer {
   bool inside_ = false;
   bool trusted_ = false;
   bool vacuuming_ = false;
+  bool loading_ = false;
   bool statistics_ = false;
   Control control_;
   Pragma pragma_;

@@ -77,7 +77,9 @@ Result<> RequestRun::finish(bool failed) {
   writer_.end_deferral();
   if (violated) outcome_.error = kForeignKeyFailed;
   // A time limit cut off the COMMIT: each statement says so itself. On a query nothing is lost by it.
-  if (left_open && !is_query() && request_.timed_out_unit() == 0) outcome_.error = fixed_text(Errc::OpenTransaction);
+  // A load tells the error that made it stop.
+  const bool told = request_.load() && failed;
+  if (left_open && !is_query() && request_.timed_out_unit() == 0 && !told) outcome_.error = fixed_text(Errc::OpenTransaction);
   if (!outcome_.error.empty()) outcome_.results.clear();
   return {};
 }

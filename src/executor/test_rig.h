@@ -202,6 +202,14 @@ class Rig {
     sqlite3_close(db);
     return out;
   }
+  // Index, term and registers, as a snapshot carries them.
+  std::string state() {
+    const auto snapshot = executor_->snapshot();
+    EXPECT_TRUE(snapshot);
+    if (!snapshot) return {};
+    executor_->release(snapshot->id);
+    return snapshot->data;
+  }
   // The database file after everything was moved into it, change counters masked.
   std::string image() {
     EXPECT_TRUE(executor_->checkpoint());

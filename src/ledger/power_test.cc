@@ -146,6 +146,68 @@ TEST(LedgerPower, TheDatabaseIsAlwaysThatOfItsIndex) {
   }
 }
 
+// Every call of an installation dies once, in every way: the database is the old one or the new one, whole, and which of
+// them is told by the position.
+TEST(LedgerPower, InstallationIsAllOrNothing) {
+  std::string image;
+  {
+    MemoryDisk disk;
+    ASSERT_TRUE(disk.make_dirs("/data"));
+    Life life(disk);
+    ASSERT_TRUE(life.start());
+    ASSERT_TRUE(life.apply("CREATE TABLE c(n, pad); INSERT INTO c VALUES(1000,'')"));
+    ASSERT_TRUE(life.shim().sync_wal());
+    ASSERT_TRUE(life.checkpoint());
+    image = disk.contents("/data/db.sqlite");
+  }
+  const MemoryDisk::Loss losses[] = {MemoryDisk::Loss::All, MemoryDisk::Loss::Suffix, MemoryDisk::Loss::Sectors};
+  const Position target{Index{77}, Term{3}, 0, {5, 6, 7, 0, 0, 0}};
+  int done = 0;
+  for (std::uint64_t call = 1; done < 3; ++call) {
+    for (std::uint64_t seed = 0; seed < 6; ++seed) {
+      SCOPED_TRACE("call " + std::to_string(call) + " seed " + std::to_string(seed));
+      SeededRng rng(seed * 1000 + call);
+      MemoryDisk disk;
+      ASSERT_TRUE(disk.make_dirs("/data"));
+      ASSERT_TRUE(disk.sync_dir("/"));
+      Index before;
+      {
+        Life life(disk);
+        ASSERT_TRUE(life.start());
+        ASSERT_TRUE(life.apply("CREATE TABLE c(n, pad); INSERT INTO c VALUES(0,'')"));
+        for (int i = 0; i < 5; ++i) ASSERT_TRUE(life.apply("UPDATE c SET n=n+1; UPDATE c SET pad=zeroblob(9000)"));
+        ASSERT_TRUE(life.shim().sync_wal());
+        before = life.position().index;
+      }
+      const auto file = *disk.open("/data/image", io::OpenMode::CreateNew);
+      ASSERT_TRUE(file->write_at(0, image));
+      ASSERT_TRUE(file->sync());
+      ASSERT_TRUE(disk.sync_dir("/data"));
+      disk.fail_call(call, Errc::Io, true);
+      const bool installed = install(disk, paths_in("/data"), "/data/image", target).has_value();
+      disk.fail_call(1, Errc::Io, true);
+      if (seed > 0) disk.lose_power(rng, losses[seed % 3]);
+      disk.heal();
+      if (installed) ++done;
+      Life life(disk);
+      const auto started = life.start();
+      ASSERT_TRUE(started) << started.error().text();
+      if (installed) { ASSERT_EQ(life.position(), target); }
+      if (life.position().index == target.index) {
+        ASSERT_EQ(life.position(), target);
+        ASSERT_EQ(life.number("SELECT n FROM c"), 1000);
+        ASSERT_TRUE(life.apply("UPDATE c SET n=n+1"));
+        ASSERT_EQ(life.number("SELECT n FROM c"), 1001);
+      } else {
+        ASSERT_EQ(life.position().index, before);
+        ASSERT_EQ(life.number("SELECT n FROM c"), 5);
+      }
+      ASSERT_EQ(life.number("SELECT count(*) FROM pragma_integrity_check WHERE integrity_check='ok'"), 1);
+    }
+    ASSERT_LT(call, 100u);
+  }
+}
+
 TEST(LedgerPower, FailedSyncIsFinal) {
   for (std::uint64_t call = 1; call <= 3; ++call) {   // ledger, WAL, mark
     MemoryDisk disk;

@@ -96,14 +96,36 @@ Result<> cut_wal(io::File& file, const WalScan& wal, std::uint32_t frames) {
   return file.sync();
 }
 
+// What db.install says, docs/formats/ledger.md: the position, then the name of the image.
+Result<> finish_install(io::Disk& disk, const Paths& paths) {
+  RQ_TRY(const bool begun, disk.exists(paths.install));
+  if (!begun) return {};
+  RQ_TRY(const std::string bytes, io::read_file(disk, paths.install, 64u << 10));
+  if (bytes.size() < kLineBytes) return fail(Errc::Corrupt, paths.install + " is too short");
+  RQ_TRY(const Line line, decode(std::string_view(bytes).substr(0, kLineBytes)));
+  const std::string image = bytes.substr(kLineBytes);
+  RQ_CHECK(remove_if_there(disk, paths.wal));
+  RQ_CHECK(remove_if_there(disk, paths.shm));
+  // The WAL must be gone for good before the image is there under the name it belonged to.
+  RQ_CHECK(disk.sync_dir(paths.dir));
+  if (auto renamed = disk.rename(image, paths.database); !renamed && renamed.error().code != Errc::NotFound) return renamed;
+  RQ_TRY(const bool there, disk.exists(paths.database));
+  if (!there) return fail(Errc::Corrupt, "the image " + image + " that " + paths.install + " names is gone");
+  RQ_CHECK(disk.sync_dir(paths.dir));
+  RQ_TRY(const auto ledger, Ledger::create(disk, paths.ledger, {}, line.position, {}, line.position));
+  RQ_CHECK(disk.remove(paths.install));
+  return disk.sync_dir(paths.dir);
+}
+
 }  // namespace
 
 Paths paths_in(const std::string& dir) {
   const std::string database = dir + "/db.sqlite";
-  return {dir, database, database + "-wal", database + "-shm", dir + "/db.ledger"};
+  return {dir, database, database + "-wal", database + "-shm", dir + "/db.ledger", dir + "/db.install"};
 }
 
 Result<std::unique_ptr<Ledger>> recover(io::Disk& disk, const Paths& paths, const Position& bootstrap) {
+  RQ_CHECK(finish_install(disk, paths));
   auto contents = read(disk, paths.ledger);
   if (!contents && contents.error().code == Errc::NotFound) return create(disk, paths, bootstrap);
   if (!contents) return fail(contents.error());
@@ -137,7 +159,16 @@ Result<std::unique_ptr<Ledger>> recover(io::Disk& disk, const Paths& paths, cons
   return Ledger::create(disk, paths.ledger, contents->epoch.salts, base, state.frame, state.position);
 }
 
+Result<> install(io::Disk& disk, const Paths& paths, const std::string& image, const Position& position) {
+  RQ_TRY(const bool there, disk.exists(image));
+  if (!there) return fail(Errc::NotFound, image);
+  const auto line = encode({Line::Kind::Epoch, {}, {}, position});
+  RQ_CHECK(io::write_file_atomically(disk, paths.install, std::string(line.data(), line.size()) + image));
+  return finish_install(disk, paths);
+}
+
 Result<> wipe(io::Disk& disk, const Paths& paths) {
+  RQ_CHECK(remove_if_there(disk, paths.install));
   // The database goes first: without it and with a ledger, recover() refuses; without a ledger it starts anew.
   RQ_CHECK(remove_if_there(disk, paths.database));
   RQ_CHECK(disk.sync_dir(paths.dir));

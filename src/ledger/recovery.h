@@ -7,6 +7,7 @@
 // Foreign hands: while we run, other programs can neither write nor checkpoint (shim_vfs.h holds the locks). A WAL that
 // is missing at start, or ends before what a checkpoint may have moved into db.sqlite, was changed in between:
 // Errc::Corrupt, the caller starts over from a snapshot or the whole log.
+// An installation that was begun (install()) is finished first.
 #pragma once
 
 #include <memory>
@@ -19,7 +20,7 @@
 namespace rq::ledger {
 
 struct Paths {
-  std::string dir, database, wal, shm, ledger;
+  std::string dir, database, wal, shm, ledger, install;
 };
 Paths paths_in(const std::string& dir);
 
@@ -27,6 +28,10 @@ Paths paths_in(const std::string& dir);
 Result<std::unique_ptr<Ledger>> recover(io::Disk& disk, const Paths& paths, const Position& bootstrap);
 // Replaces everything by an empty database at `position`.
 Result<> reset(io::Disk& disk, const Paths& paths, const Position& position);
+// Puts the complete and durable database file `image` (in WAL mode, on the same file system) in the place of the database:
+// the state is `position` from then on. Once it has begun, recover() finishes it; before that nothing has changed. No file
+// of the database is open.
+Result<> install(io::Disk& disk, const Paths& paths, const std::string& image, const Position& position);
 // Removes database, WAL, shm and ledger.
 Result<> wipe(io::Disk& disk, const Paths& paths);
 

@@ -58,12 +58,14 @@ class Shim final : public ShimVfs {
   std::optional<Error> take_error() override;
   Result<> hold_locks() override;
   Result<> sync_wal() override;
+  Result<> sync_wal_beside() override;
   std::uint64_t wal_bytes() const override { return wal_end_; }
 
   int open(sqlite3_filename name, sqlite3_file* file, int flags, int* out_flags);
   void closed(ShimFile* file);
   int wal_write(ShimFile* file, const char* bytes, int size, sqlite3_int64 at);
   int wal_sync(ShimFile* file, int flags);
+  int sync_written(ShimFile* file, int flags);
   int flush(ShimFile* file);
   int shm_lock(ShimFile* file, int first, int count, int flags);
   int shm_unmap(ShimFile* file, int remove);
@@ -403,6 +405,11 @@ int Shim::write_line(const FrameHeader& header, std::uint32_t number) {
 int Shim::wal_sync(ShimFile* file, int flags) {
   if (sync_failed_) return SQLITE_IOERR_FSYNC;
   if (const int rc = flush(file); rc != SQLITE_OK) return rc;
+  return sync_written(file, flags);
+}
+
+// What is gathered belongs to a commit under way, which is no part of the point.
+int Shim::sync_written(ShimFile* file, int flags) {
   const auto point = ledger_->sync();
   if (!point) return stop(point.error());
   const int rc = file->base->pMethods->xSync(file->base, flags);
@@ -421,6 +428,12 @@ int Shim::stop(const Error& error) {
 Result<> Shim::sync_wal() {
   RQ_ASSERT(wal_);
   if (wal_sync(wal_, SQLITE_SYNC_NORMAL) == SQLITE_OK) return {};
+  return fail(take_error().value_or(Error{Errc::Io, "the WAL was stopped by a failed sync"}));
+}
+
+Result<> Shim::sync_wal_beside() {
+  if (!wal_) return fail(Errc::NotOpen);
+  if (!sync_failed_ && sync_written(wal_, SQLITE_SYNC_NORMAL) == SQLITE_OK) return {};
   return fail(take_error().value_or(Error{Errc::Io, "the WAL was stopped by a failed sync"}));
 }
 

@@ -45,6 +45,8 @@ class ShimVfs {
   virtual Result<> hold_locks() = 0;
   // Ledger, then WAL, then the mark. What is applied is durable.
   virtual Result<> sync_wal() = 0;
+  // The same from any thread beside commits, while no file is opened or closed: what was applied when it was called.
+  virtual Result<> sync_wal_beside() = 0;
   virtual std::uint64_t wal_bytes() const = 0;      // end of the newest commit in the present epoch
 };
 

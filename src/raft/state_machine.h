@@ -1,8 +1,8 @@
 // StateMachine: what a replicated application gives the engine. Five functions: apply, snapshot, persist, release,
 // restore. The SQL store implements them, and examples/kv shows them on a key-value map.
 //
-// Thread: all are called by the one `apply` thread, one after the other, except persist(), which may run on the
-// `snapshot` thread beside apply().
+// Thread: all are called by the one `apply` thread, one after the other, except persist() and release(), which any thread
+// may call beside apply().
 #pragma once
 
 #include <cstdint>
@@ -40,6 +40,15 @@ struct Group {
   std::span<const std::shared_ptr<Waiter>> waiters;
 };
 
+// A state of the machine, held fast: everything up to and including `index`.
+struct MachineSnapshot {
+  Index index;
+  Term term;
+  std::uint64_t id = 0;      // names the image on the node that made it
+  std::uint64_t bytes = 0;   // of the image
+  std::string data;          // the machine's own, small: what restore() needs beside the image
+};
+
 class StateMachine {
  public:
   virtual ~StateMachine() = default;
@@ -54,13 +63,17 @@ class StateMachine {
   // No more committed entries wait: a chance to flush what apply() left for batches.
   virtual void idle() {}
 
-  // Names the present state as a snapshot; cheap, no copy. The descriptor's `data` is ours.
-  virtual Result<SnapshotDescriptor> snapshot() = 0;
-  // Streams the snapshot in pieces to `sink`, which may block.
-  virtual Result<> persist(const SnapshotDescriptor& descriptor, const std::function<Result<>(std::string_view)>& sink) = 0;
-  virtual void release(const SnapshotDescriptor& descriptor) = 0;
-  // Replaces the whole state by a snapshot. `image` delivers pieces until it is empty.
-  virtual Result<> restore(const SnapshotDescriptor& descriptor, const std::function<Result<std::string>()>& image) = 0;
+  // Holds the present state fast; cheap, no copy. It stays readable beside apply() until release().
+  virtual Result<MachineSnapshot> snapshot() = 0;
+  // A piece of its image: `size` bytes from `offset` on, fewer at the end. Errc::NotFound: released, or of another start.
+  virtual Result<std::string> persist(std::uint64_t id, std::uint64_t offset, std::size_t size) = 0;
+  virtual void release(std::uint64_t id) = 0;
+  // Replaces the whole state by a snapshot, whose image lies complete and durable in the file `image`; the machine may
+  // take the file. Empty: the state of a new cluster, without data. All or nothing, also when the process dies in it.
+  virtual Result<> restore(const MachineSnapshot& snapshot, const std::string& image) = 0;
+  // apply() could not do the entry at `stuck`; a later one of the committed log is shown. True: it says what to do with
+  // it, try again.
+  virtual bool look_ahead(const Group& later, Index stuck) { return (void)later, (void)stuck, false; }
 };
 
 }  // namespace rq::raft

@@ -384,7 +384,7 @@ void Replica::run_apply() {
                      [&](raft::SnapshotDescriptor& descriptor) {
                        // A new directory stands at the bootstrap already: there is nothing to replace.
                        const bool there = machine_.applied_index() == descriptor.index;
-                       const Result<> result = there ? Result<>() : machine_.restore(descriptor, [] { return Result<std::string>(std::string()); });
+                       const Result<> result = there ? Result<>() : machine_.restore({.index = descriptor.index, .term = descriptor.term}, {});
                        if (result) set_applied(descriptor.index, descriptor.term);
                        raft_inbox_.post(RaftInput(Restored{descriptor.index, result}));
                      },

@@ -46,14 +46,11 @@ class Store::Machine final : public raft::StateMachine {
   }
   Result<> skip(Index index, Term term) override { return executor_.skip(index, term); }
   void idle() override { executor_.idle(); }
-  Result<raft::SnapshotDescriptor> snapshot() override { return executor_.snapshot(); }
-  Result<> persist(const raft::SnapshotDescriptor& descriptor, const std::function<Result<>(std::string_view)>& sink) override {
-    return executor_.persist(descriptor, sink);
-  }
-  void release(const raft::SnapshotDescriptor& descriptor) override { executor_.release(descriptor); }
-  Result<> restore(const raft::SnapshotDescriptor& descriptor, const std::function<Result<std::string>()>& image) override {
-    return executor_.restore(descriptor, image);
-  }
+  Result<raft::MachineSnapshot> snapshot() override { return executor_.snapshot(); }
+  Result<std::string> persist(std::uint64_t id, std::uint64_t offset, std::size_t size) override { return executor_.persist(id, offset, size); }
+  void release(std::uint64_t id) override { executor_.release(id); }
+  Result<> restore(const raft::MachineSnapshot& snapshot, const std::string& image) override { return executor_.restore(snapshot, image); }
+  bool look_ahead(const raft::Group& later, Index stuck) override { return executor_.look_ahead(later, stuck); }
 
  private:
   Store& store_;

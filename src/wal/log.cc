@@ -153,7 +153,8 @@ class DiskLog final : public Log {
   Result<> sync() override;
   Result<std::vector<Entry>> read(Index first, Index last, std::size_t bytes_max) const override;
   Result<Term> term_of(Index index) const override;
-  Result<> compact(Index first_kept) override;
+  using Log::compact;
+  Result<> compact(Index first_kept, Index first_needed, std::uint64_t bytes_max) override;
   Index first() const override {
     const std::lock_guard lock(mutex_);
     return state_.first;
@@ -191,7 +192,7 @@ class DiskLog final : public Log {
   io::Disk& disk_;
   const std::string dir_;
   const Options options_;
-  mutable std::mutex mutex_;            // guards all below against read(), first(), last(), prepare_spare()
+  mutable std::mutex mutex_;            // guards all below against read(), first(), last(), prepare_spare(), compact()
   State state_;
   std::deque<Segment> segments_;
   std::uint64_t synced_ = 0;            // bytes of the last segment that are durable
@@ -535,31 +536,32 @@ Result<std::vector<Entry>> DiskLog::read(Index first, Index last, std::size_t by
 
 // ---- compaction
 
-Result<> DiskLog::compact(Index first_kept) {
-  const std::lock_guard lock(mutex_);
-  if (stopped_) return fail(*stopped_);
-  while (segments_.size() > 1 && segments_[1].header.base_index.value + 1 <= first_kept.value) {
-    const Segment oldest = segments_.front();
-    const SegmentHeader& base = segments_[1].header;
-    if (spare_ready_ || spare_failed_ || oldest.capacity < options_.segment_bytes_first) {
-      RQ_CHECK(disk_.remove(oldest.path));
-    } else {
-      // Its old records can't fit in its next life: another seed. Zeroed, so that its end is found at once.
-      RQ_CHECK(disk_.rename(oldest.path, path_of(kSpareName)));
-      RQ_CHECK(oldest.file->truncate(0));
-      RQ_CHECK(oldest.file->extend_with_zeros(oldest.capacity));
-      RQ_CHECK(oldest.file->sync());
-      spare_ready_ = true;
-      spare_capacity_ = oldest.capacity;
+// A crash between two removals leaves a log that begins later: each segment carries what its predecessors said.
+Result<> DiskLog::compact(Index first_kept, Index first_needed, std::uint64_t bytes_max) {
+  std::vector<std::string> dropped;
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopped_) return fail(*stopped_);
+    std::uint64_t total = 0;
+    for (const Segment& segment : segments_) total += segment.capacity;
+    while (segments_.size() > 1) {
+      const Segment& oldest = segments_.front();
+      const SegmentHeader& base = segments_[1].header;
+      const std::uint64_t next = base.base_index.value + 1;
+      if (next > first_kept.value && (next > first_needed.value || total <= bytes_max)) break;
+      total -= oldest.capacity;
+      dropped.push_back(oldest.path);
+      state_.snapshot = {base.base_index, base.base_term};
+      state_.first = base.base_index.next();
+      std::erase_if(state_.points, [&](const Point& point) { return point.sequence == oldest.header.sequence; });
+      while (state_.term_starts.size() > 1 && state_.term_starts[1].first <= state_.first) state_.term_starts.erase(state_.term_starts.begin());
+      std::erase_if(state_.conf_entries, [&](Index index) { return index < state_.first; });
+      segments_.pop_front();
     }
-    state_.snapshot = {base.base_index, base.base_term};
-    state_.first = base.base_index.next();
-    std::erase_if(state_.points, [&](const Point& point) { return point.sequence == oldest.header.sequence; });
-    while (state_.term_starts.size() > 1 && state_.term_starts[1].first <= state_.first) state_.term_starts.erase(state_.term_starts.begin());
-    std::erase_if(state_.conf_entries, [&](Index index) { return index < state_.first; });
-    segments_.pop_front();
   }
-  return disk_.sync_dir(dir_);
+  // Oldest first: what a crash leaves has no gap. Taking large files away may take time; appends go on.
+  for (const std::string& path : dropped) RQ_CHECK(disk_.remove(path));
+  return dropped.empty() ? Result<>() : disk_.sync_dir(dir_);
 }
 
 }  // namespace

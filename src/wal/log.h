@@ -10,7 +10,7 @@
 //   - A failed sync is final: every later call answers Errc::Io "log stopped: ..."; the process must be restarted.
 //     NoSpace on append leaves the log as it was before that call (usable again when space returns); one segment is
 //     always preallocated ahead, so a vote fits on a full disk.
-//   - Segments raft/wal-<first index>-<sequence>, zero-filled ahead, recycled after compact(). First 4 MiB, doubling to
+//   - Segments raft/wal-<first index>-<sequence>, zero-filled ahead. First 4 MiB, doubling to
 //     64 MiB, at most 1/8 of the free space. Byte format: docs/formats/raft-log.md.
 #pragma once
 
@@ -79,8 +79,11 @@ class Log {
   // Entries first..last, fewer when `bytes_max` is reached (at least one). Errc::NotFound: outside the log.
   virtual Result<std::vector<raft::Entry>> read(Index first, Index last, std::size_t bytes_max) const = 0;
   virtual Result<Term> term_of(Index index) const = 0;     // also of the snapshot's index
-  // Drops whole segments whose entries are all below first_kept. Keeps hard state and membership.
-  virtual Result<> compact(Index first_kept) = 0;
+  // Drops whole segments whose entries are all below first_kept; and, while the log takes more than `bytes_max` on disk,
+  // those whose entries are all below first_needed (>= first_kept). Keeps hard state and membership. One thread at a time,
+  // beside append(), sync() and read().
+  virtual Result<> compact(Index first_kept, Index first_needed, std::uint64_t bytes_max) = 0;
+  Result<> compact(Index first_kept) { return compact(first_kept, first_kept, UINT64_MAX); }
   virtual Index first() const = 0;
   virtual Index last() const = 0;
   virtual std::uint64_t disk_bytes() const = 0;

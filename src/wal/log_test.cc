@@ -317,7 +317,7 @@ TEST(Log, StopsForGoodAfterAFailedSync) {
   EXPECT_FALSE(opened.log->append({.entries = std::vector{entry(2, 1, "x")}}));
 }
 
-TEST(Log, DropsOldSegmentsAndReusesOne) {
+TEST(Log, DropsOldSegments) {
   MemoryDisk disk;
   auto opened = must_open(disk);
   ASSERT_TRUE(opened.log->append(kBootstrap));
@@ -328,8 +328,13 @@ TEST(Log, DropsOldSegmentsAndReusesOne) {
   EXPECT_LT(opened.log->disk_bytes(), before);
   EXPECT_GT(opened.log->first().value, 2u);
   EXPECT_LE(opened.log->first().value, 300u);
-  EXPECT_TRUE(opened.log->read(Index{300}, Index{399}, SIZE_MAX));
+  ASSERT_TRUE(opened.log->read(Index{300}, Index{399}, SIZE_MAX));
   EXPECT_EQ(opened.log->read(Index{2}, Index{3}, SIZE_MAX).error().code, Errc::NotFound);
+  ASSERT_TRUE(opened.log->compact(Index{300}, Index{390}, UINT64_MAX));
+  EXPECT_LE(opened.log->first().value, 300u);
+  ASSERT_TRUE(opened.log->compact(Index{300}, Index{390}, 0));   // too much on disk: what isn't needed goes too
+  EXPECT_GT(opened.log->first().value, 300u);
+  EXPECT_LE(opened.log->first().value, 390u);
   const Index first = opened.log->first();
   for (std::uint64_t i = 400; i < 600; ++i) ASSERT_TRUE(opened.log->append({.entries = std::vector{entry(i, 9, std::string(200, 'q'))}}));
   ASSERT_TRUE(opened.log->sync());
