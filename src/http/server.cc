@@ -1,7 +1,9 @@
 // Invariants (per connection, on its net thread)
-//   1. exchanges_ holds the requests under way in the order they came; only the front's answer may be written.
-//   2. At most one read and one write are under way.
-//   3. After close() nothing is read or written; exchanges still running find client_gone().
+//   1. exchanges_ holds the requests under way in the order they came; only the front's answer may be written. A request whose
+//      body is not collected is in it from its head on (and is then its last: incoming_).
+//   2. At most one read and one write are under way; out_ is not touched while one is.
+//   3. streaming_: the answer before exchanges_.front() is not complete; its pieces go out before anything else.
+//   4. After close() nothing is read or written; exchanges still running find client_gone().
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wconversion"
 #pragma GCC diagnostic ignored "-Wshadow"
@@ -10,9 +12,7 @@
 #include <boost/asio/ip/v6_only.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/write.hpp>
 #include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/string_body.hpp>
 #pragma GCC diagnostic pop
 
 #include <algorithm>
@@ -78,7 +78,31 @@ class HttpExchange final : public Exchange, public std::enable_shared_from_this<
   std::shared_ptr<Http1Connection> connection;
   std::atomic<bool> gone{false};
   bool keep_alive = true, head = false, http10 = false;
+  bool responded = false;              // net thread
   std::optional<Response> answer;      // net thread
+};
+
+// Body of a Beast message: what was parsed since it was last taken. Unlike string_body it doesn't believe Content-Length.
+struct PieceBody {
+  using value_type = std::string;
+  struct reader {
+    template <bool isRequest, class Fields>
+    reader(beast_http::header<isRequest, Fields>&, value_type& body) : piece(body) {}
+    void init(const boost::optional<std::uint64_t>&, error_code& error) { error = {}; }
+    template <class Buffers>
+    std::size_t put(const Buffers& buffers, error_code& error) {
+      error = {};
+      std::size_t size = 0;
+      for (auto at = net::buffer_sequence_begin(buffers); at != net::buffer_sequence_end(buffers); ++at) {
+        const net::const_buffer buffer = *at;
+        piece.append(static_cast<const char*>(buffer.data()), buffer.size());
+        size += buffer.size();
+      }
+      return size;
+    }
+    void finish(error_code& error) { error = {}; }
+    value_type& piece;
+  };
 };
 
 // What one net thread owns.
@@ -123,19 +147,24 @@ class Http1Connection final : public std::enable_shared_from_this<Http1Connectio
   void answered();                     // some exchange has its answer now
   void sweep(SteadyTime now, bool stopping);
   void close();
-  bool busy() const { return !exchanges_.empty() || writing_; }
+  bool busy() const { return !exchanges_.empty() || writing_ || streaming_; }
   NetThread& owner() { return owner_; }
 
  private:
-  using Parser = beast_http::request_parser<beast_http::string_body>;
+  using Parser = beast_http::request_parser<PieceBody>;
 
   void read();
   void on_read(error_code error, std::size_t size);
   void parse();
-  bool take_request();
+  bool open_request();
+  bool take_body();
+  void finish_request();
+  void sink_took();
   void refuse(const error_code& error);
   void refuse(int status, std::string_view text);
-  void dispatch();
+  void pull();
+  void compose_piece();
+  void reset();
   void compose(std::string& out, const HttpExchange& exchange, const Response& response);
   void flush();
   void on_written(error_code error, std::size_t size);
@@ -147,8 +176,15 @@ class Http1Connection final : public std::enable_shared_from_this<Http1Connectio
   std::string buffer_;                 // bytes read and not parsed: [begin_, end_)
   std::size_t begin_ = 0, end_ = 0;
   std::optional<Parser> parser_;
-  bool continue_sent_ = false;
+  std::shared_ptr<HttpExchange> incoming_;   // its head is parsed, its body not yet
+  std::shared_ptr<BodySink> sink_;           // of incoming_
+  bool sink_busy_ = false, continue_due_ = false;
+  bool apart_ = false;                       // the body of incoming_ is not collected: it goes to the sink, or nowhere
+  std::size_t thrown_away_ = 0;
   std::deque<std::shared_ptr<HttpExchange>> exchanges_;
+  std::shared_ptr<ByteSource> streaming_;    // what is left of the answer that is being written
+  bool chunked_ = false, pulling_ = false;
+  std::optional<Result<Piece>> pulled_;      // the next piece of it
   std::string out_;                    // being written from out_at_ on
   std::size_t out_at_ = 0;
   bool reading_ = false, writing_ = false, closing_ = false, closed_ = false, handling_ = false;
@@ -190,6 +226,7 @@ class ServerImpl final : public Server {
 void HttpExchange::respond(Response&& response) {
   NetThread& owner = connection->owner();
   if (std::this_thread::get_id() != owner.id) return owner.post(shared_from_this(), std::move(response));
+  responded = true;
   answer = std::move(response);
   connection->answered();
 }
@@ -255,6 +292,7 @@ void NetThread::drain() {
       handed.work();
       continue;
     }
+    handed.exchange->responded = true;
     handed.exchange->answer = std::move(handed.response);
     handed.exchange->connection->answered();
   }
@@ -281,13 +319,15 @@ void Http1Connection::make_parser() {
   parser_.emplace();
   parser_->eager(true);
   parser_->header_limit(static_cast<std::uint32_t>(limits_.header_bytes));
-  parser_->body_limit(limits_.body_bytes);
-  continue_sent_ = false;
+  parser_->body_limit(boost::none);          // take_body() bounds it
   in_request_ = false;
+  apart_ = false;
+  continue_due_ = false;
+  thrown_away_ = 0;
 }
 
 void Http1Connection::read() {
-  if (reading_ || closed_ || closing_ || exchanges_.size() >= limits_.pipelined) return;
+  if (reading_ || closed_ || closing_ || sink_busy_ || (!incoming_ && exchanges_.size() >= limits_.pipelined)) return;
   const std::size_t chunk = parser_->is_header_done() ? kReadLarge : kReadSmall;
   if (begin_ > 0) {
     buffer_.erase(0, begin_);
@@ -306,7 +346,7 @@ void Http1Connection::on_read(error_code error, std::size_t size) {
   if (error) {
     for (const auto& exchange : exchanges_) exchange->gone.store(true, std::memory_order_relaxed);
     // A client that only shut its sending side down still waits for its answers.
-    if (error == net::error::eof && !exchanges_.empty()) {
+    if (error == net::error::eof && busy() && !incoming_) {
       closing_ = true;
       return;
     }
@@ -320,7 +360,12 @@ void Http1Connection::on_read(error_code error, std::size_t size) {
 
 void Http1Connection::parse() {
   handling_ = true;
-  while (!closed_ && !closing_ && begin_ < end_ && exchanges_.size() < limits_.pipelined) {
+  while (!closed_ && !sink_busy_) {
+    if (incoming_ && parser_->is_done()) {
+      finish_request();
+      continue;
+    }
+    if (closing_ || begin_ == end_ || (!incoming_ && exchanges_.size() >= limits_.pipelined)) break;
     if (!in_request_) {
       // Empty lines between requests are allowed.
       while (begin_ < end_ && (buffer_[begin_] == '\r' || buffer_[begin_] == '\n')) ++begin_;
@@ -336,15 +381,10 @@ void Http1Connection::parse() {
       refuse(error);
       break;
     }
-    if (!parser_->is_done()) {
-      if (parser_->is_header_done() && !continue_sent_ && parser_->get()[beast_http::field::expect] == "100-continue") {
-        continue_sent_ = true;
-        out_ += "HTTP/1.1 100 Continue\r\n\r\n";
-      }
-      if (used == 0) break;
-      continue;
-    }
-    if (!take_request()) break;
+    if (!parser_->is_header_done()) break;
+    if (!incoming_ && !open_request()) break;
+    if (!take_body()) break;
+    if (!parser_->is_done() && used == 0) break;
   }
   if (begin_ == end_) {
     begin_ = end_ = 0;
@@ -354,8 +394,9 @@ void Http1Connection::parse() {
   flush();
 }
 
-bool Http1Connection::take_request() {
-  auto& message = parser_->get();
+// The head is here: who takes the body? False: nothing more is to be parsed.
+bool Http1Connection::open_request() {
+  const auto& message = parser_->get();
   const bool http11 = message.version() >= 11;
   if (http11 && message.find(beast_http::field::host) == message.end()) {
     refuse(400, "400 Bad Request: missing required Host header");
@@ -370,19 +411,70 @@ bool Http1Connection::take_request() {
   exchange->request.method = std::string(message.method_string());
   exchange->request.target = std::string(message.target());
   exchange->request.content_type = std::string(message[beast_http::field::content_type]);
+  exchange->request.content_encoding = std::string(message[beast_http::field::content_encoding]);
   exchange->request.authorization = std::string(message[beast_http::field::authorization]);
   exchange->request.has_content_length = message.find(beast_http::field::content_length) != message.end();
-  exchange->request.body = std::move(message.body());
+  const bool waits = !parser_->is_done() && message[beast_http::field::expect] == "100-continue";
+  sink_ = owner_.server.service().open(exchange);
+  apart_ = sink_ || exchange->responded;
+  if (apart_) exchanges_.push_back(exchange);
+  if (exchange->responded && waits) {        // the body may never come: whatever comes next can't be told from it
+    exchange->keep_alive = false;
+    closing_ = true;
+    return false;
+  }
+  incoming_ = std::move(exchange);
+  continue_due_ = waits;
+  return true;
+}
+
+// What was parsed of the body. False: the connection ends.
+bool Http1Connection::take_body() {
+  std::string& body = parser_->get().body();
+  if (!apart_) {
+    const auto length = parser_->content_length();
+    if (std::max<std::uint64_t>(body.size(), length ? *length : 0) <= limits_.body_bytes) return true;
+    incoming_.reset();
+    refuse(413, "413 Request Entity Too Large");
+    return false;
+  }
+  if (incoming_->responded) sink_.reset();
+  std::string piece = std::exchange(body, {});
+  if (piece.empty()) return true;
+  if (sink_) {
+    sink_busy_ = true;
+    sink_->write(std::move(piece), [self = shared_from_this()] { self->owner_.post([self] { self->sink_took(); }); });
+    return true;
+  }
+  thrown_away_ += piece.size();
+  if (thrown_away_ > limits_.body_bytes) close();
+  return !closed_;
+}
+
+void Http1Connection::sink_took() {
+  sink_busy_ = false;
+  if (closed_) return;
+  last_read_ = std::chrono::steady_clock::now();
+  parse();
+  read();
+}
+
+void Http1Connection::finish_request() {
+  const std::shared_ptr<HttpExchange> exchange = std::exchange(incoming_, nullptr);
+  const std::shared_ptr<BodySink> sink = std::exchange(sink_, nullptr);
+  const bool apart = apart_;
+  if (!apart) exchange->request.body = std::move(parser_->get().body());
   if (!exchange->keep_alive) closing_ = true;
   make_parser();
-  exchanges_.push_back(exchange);
-  owner_.server.service().handle(std::move(exchange));
-  return true;
+  if (!apart) {
+    exchanges_.push_back(exchange);
+    return owner_.server.service().handle(exchange);
+  }
+  if (sink && !exchange->responded) sink->end();
 }
 
 void Http1Connection::refuse(const error_code& error) {
   if (error == beast_http::error::header_limit) return refuse(431, "431 Request Header Fields Too Large");
-  if (error == beast_http::error::body_limit) return refuse(413, "413 Request Entity Too Large");
   if (error == beast_http::error::bad_version) {
     // A space in the target looks like a bad version; only what calls itself HTTP gets 505.
     const std::string_view line = std::string_view(buffer_).substr(begin_, end_ - begin_);
@@ -414,60 +506,122 @@ void Http1Connection::compose(std::string& out, const HttpExchange& exchange, co
   out += "HTTP/1.1 ";
   out.append(line, static_cast<std::size_t>(std::snprintf(line, sizeof line, "%d ", response.status)));
   out.append(reason).append("\r\n").append(response.headers).append(owner_.date);
-  if (response.status != 204)
+  if (response.more && !exchange.http10) out += "Transfer-Encoding: chunked\r\n";
+  else if (response.status != 204 && !response.more)
     out.append(line, static_cast<std::size_t>(std::snprintf(line, sizeof line, "Content-Length: %zu\r\n", response.body.size())));
   if (!exchange.keep_alive) out += "Connection: close\r\n";
   else if (exchange.http10) out += "Connection: keep-alive\r\n";
   out += "\r\n";
-  if (!exchange.head) out += response.body;
+  if (!exchange.head && !response.more) out += response.body;
+}
+
+namespace {
+void append_chunk(std::string& out, std::string_view bytes, bool chunked) {
+  if (bytes.empty()) return;                 // an empty chunk would be the last
+  char line[24];
+  if (chunked) out.append(line, static_cast<std::size_t>(std::snprintf(line, sizeof line, "%zx\r\n", bytes.size())));
+  out += bytes;
+  if (chunked) out += "\r\n";
+}
+}  // namespace
+
+// Asks for the next piece while the one before it is on its way.
+void Http1Connection::pull() {
+  if (!streaming_ || pulling_ || pulled_) return;
+  pulling_ = true;
+  streaming_->next([self = shared_from_this()](Result<Piece> piece) {
+    self->owner_.post([self, holder = std::make_shared<Result<Piece>>(std::move(piece))] {
+      self->pulling_ = false;
+      if (self->closed_) return;
+      self->pulled_ = std::move(*holder);
+      self->flush();
+    });
+  });
+}
+
+void Http1Connection::compose_piece() {
+  const Result<Piece> piece = *std::exchange(pulled_, std::nullopt);
+  if (!piece) {
+    log::error("http", "an answer was cut off: " + piece.error().text());
+    return reset();
+  }
+  append_chunk(out_, piece->bytes, chunked_);
+  if (!piece->last) return;
+  if (chunked_) out_ += "0\r\n\r\n";
+  streaming_.reset();
 }
 
 void Http1Connection::flush() {
-  if (closed_) return;
-  bool full = exchanges_.size() >= limits_.pipelined;
-  while (!exchanges_.empty() && exchanges_.front()->answer) {
-    const std::shared_ptr<HttpExchange> exchange = std::move(exchanges_.front());
-    exchanges_.pop_front();
-    compose(out_, *exchange, *exchange->answer);
-    exchange->answer.reset();
-    exchange->connection.reset();
-  }
-  if (writing_) return;
-  if (out_at_ == out_.size()) {
-    if (closing_ && exchanges_.empty()) return close();
-  } else {
-    error_code error;
-    const std::size_t sent = socket_.write_some(net::buffer(out_.data() + out_at_, out_.size() - out_at_), error);
-    if (error && error != net::error::would_block && error != net::error::try_again) return close();
-    out_at_ += error ? 0 : sent;
-    last_write_ = std::chrono::steady_clock::now();
-    if (out_at_ < out_.size()) {
-      writing_ = true;
-      net::async_write(socket_, net::buffer(out_.data() + out_at_, out_.size() - out_at_),
-                       [self = shared_from_this()](const error_code& result, std::size_t size) { self->on_written(result, size); });
-      return;
+  while (!closed_ && !writing_) {
+    const bool full = exchanges_.size() >= limits_.pipelined;
+    const bool sent = out_at_ == out_.size();
+    if (pulled_ && sent) compose_piece();
+    while (!closed_ && !streaming_ && !exchanges_.empty() && exchanges_.front()->answer) {
+      const std::shared_ptr<HttpExchange> exchange = std::move(exchanges_.front());
+      exchanges_.pop_front();
+      Response answer = *std::exchange(exchange->answer, std::nullopt);
+      exchange->connection.reset();
+      if (answer.more && exchange->http10) {          // its end is the end of the connection
+        exchange->keep_alive = false;
+        closing_ = true;
+      }
+      compose(out_, *exchange, answer);
+      if (!answer.more || exchange->head) continue;
+      chunked_ = !exchange->http10;
+      append_chunk(out_, answer.body, chunked_);
+      streaming_ = std::move(answer.more);
     }
-    out_at_ = 0;
-    if (out_.capacity() > kKeptBuffer) std::string().swap(out_);
-    else out_.clear();
-    if (closing_ && exchanges_.empty()) return close();
-  }
-  // Room again for requests that wait in the buffer.
-  if (full && exchanges_.size() < limits_.pipelined && !handling_) {
-    if (begin_ < end_) parse();
-    read();
+    if (closed_) return;
+    if (continue_due_ && !streaming_ && (exchanges_.empty() || exchanges_.front() == incoming_)) {
+      continue_due_ = false;
+      out_ += "HTTP/1.1 100 Continue\r\n\r\n";
+    }
+    pull();
+    const bool more_room = full && exchanges_.size() < limits_.pipelined && !handling_;
+    if (out_at_ == out_.size()) {
+      if (closing_ && !busy() && !incoming_) return close();
+    } else {
+      error_code error;
+      const std::size_t size = socket_.write_some(net::buffer(out_.data() + out_at_, out_.size() - out_at_), error);
+      if (error && error != net::error::would_block && error != net::error::try_again) return close();
+      out_at_ += error ? 0 : size;
+      if (!error) last_write_ = std::chrono::steady_clock::now();
+      if (out_at_ < out_.size()) {
+        writing_ = true;
+        socket_.async_write_some(net::buffer(out_.data() + out_at_, out_.size() - out_at_),
+                                 [self = shared_from_this()](const error_code& result, std::size_t done) { self->on_written(result, done); });
+      } else {
+        out_at_ = 0;
+        if (out_.capacity() > kKeptBuffer && !streaming_) std::string().swap(out_);
+        else out_.clear();
+        if (closing_ && !busy() && !incoming_) return close();
+      }
+    }
+    // Room again for requests that wait in the buffer.
+    if (more_room) {
+      if (begin_ < end_) parse();
+      read();
+    }
+    if (writing_ || !pulled_) return;
   }
 }
 
-void Http1Connection::on_written(error_code error, std::size_t) {
+void Http1Connection::on_written(error_code error, std::size_t size) {
   writing_ = false;
   if (closed_) return;
   if (error) return close();
-  // What was composed meanwhile stands behind what has been written.
-  out_.clear();
-  out_at_ = 0;
+  out_at_ += size;
   last_write_ = std::chrono::steady_clock::now();
   flush();
+}
+
+// An end that no client takes for a good one.
+void Http1Connection::reset() {
+  if (closed_) return;
+  error_code ignored;
+  socket_.set_option(net::socket_base::linger(true, 0), ignored);
+  socket_.close(ignored);                    // no shutdown: that would look like an orderly end
+  close();
 }
 
 void Http1Connection::close() {
@@ -479,13 +633,18 @@ void Http1Connection::close() {
   socket_.close(ignored);
   for (const auto& exchange : exchanges_) exchange->answer.reset();
   exchanges_.clear();
+  incoming_.reset();
+  sink_.reset();
+  streaming_.reset();
+  pulled_.reset();
 }
 
 void Http1Connection::sweep(SteadyTime now, bool stopping) {
   if (closed_) return;
   if (stopping && !busy()) return close();
   if (writing_ && now - last_write_ > limits_.write_stall) return close();
-  if (!exchanges_.empty() || writing_) return;           // the server's turn
+  if (incoming_ && apart_ && !sink_busy_ && now - last_read_ > limits_.body_stall) return close();
+  if (busy()) return;                                    // the server's turn
   if (!in_request_) {
     if (now - last_read_ > limits_.idle_time) close();
     return;

@@ -4,6 +4,9 @@
 // not block; Exchange::respond() may be called once, from any thread, also inside handle(). Answers leave in the order of
 // the requests (pipelining). on_net_thread() and respond() from other threads are collected: a busy net thread is not woken
 // for each.
+// Bodies of any size: a request's may go to a BodySink piece by piece, an answer's may come from a ByteSource; the other end
+// is asked for more only when a piece is gone, so a slow client or disk holds back whoever feeds it. An answer whose source
+// fails is cut off by a reset: a client can't take a part for the whole.
 // Limits (Limits): a client that sends nothing, half a header or half a body, or doesn't read its answers, is cut off.
 // stop(): no new connections, idle ones are closed, running requests get `drain` to end. May be called twice.
 #pragma once
@@ -16,13 +19,14 @@
 #include <string>
 #include <string_view>
 
+#include "base/byte_source.h"
 #include "base/result.h"
 
 namespace rq::http {
 
 struct Limits {
   std::size_t header_bytes = 1u << 20;
-  std::size_t body_bytes = 512u << 20;
+  std::size_t body_bytes = 512u << 20;                      // of bodies without a sink, also of those that are thrown away
   std::size_t connections = 10'000;
   std::size_t pipelined = 64;                               // requests of one connection under way
   std::chrono::seconds header_time{30}, body_stall{30}, idle_time{300}, write_stall{60};
@@ -31,7 +35,7 @@ struct Limits {
 
 struct Request {
   std::string method, target, body;
-  std::string content_type, authorization;
+  std::string content_type, content_encoding, authorization;
   bool has_content_length = false;
 };
 
@@ -39,9 +43,19 @@ struct Response {
   int status = 200;
   std::string headers;        // complete lines, each ended by CRLF; without length, date and connection
   std::string body;
+  std::shared_ptr<ByteSource> more;   // what follows `body`; sent in chunks
 };
 
-class Connection;
+// Where the body of one request goes. Net thread only; must not block. The exchange may be answered at any time: then the
+// rest of the body is thrown away and nothing more is called. Destroyed before end(): the client went away, or that.
+class BodySink {
+ public:
+  virtual ~BodySink() = default;
+  // `taken` is called once, from any thread: there is room for the next piece.
+  virtual void write(std::string&& piece, std::function<void()> taken) = 0;
+  // The body is complete and all of it was taken.
+  virtual void end() = 0;
+};
 
 class Exchange {
  public:
@@ -57,6 +71,9 @@ class Exchange {
 class Service {
  public:
   virtual ~Service() = default;
+  // The head of a request is here. Null: its body is collected for handle(). Else handle() is not called: the sink (or
+  // this function, when it refuses) answers. Its `request` has no body yet.
+  virtual std::shared_ptr<BodySink> open(const std::shared_ptr<Exchange>& exchange) { return (void)exchange, nullptr; }
   virtual void handle(std::shared_ptr<Exchange> exchange) = 0;
 };
 
