@@ -1,0 +1,60 @@
+#include "base/log.h"
+
+#include <gtest/gtest.h>
+
+#include <regex>
+
+namespace rq::log {
+namespace {
+
+class Log : public testing::Test {
+ protected:
+  ~Log() override {
+    set_level(Level::Info);
+    set_raft_level(Level::Warn);
+    set_format(Format::Text);
+  }
+  template <class Work>
+  std::string lines_of(const Work& work) {
+    testing::internal::CaptureStderr();
+    work();
+    return testing::internal::GetCapturedStderr();
+  }
+};
+
+TEST_F(Log, WritesComponentTimeAndText) {
+  const std::string line = lines_of([] { info("store", "opened, index=5"); });
+  EXPECT_TRUE(std::regex_match(line, std::regex(R"(\[store\] \d{4}/\d\d/\d\d \d\d:\d\d:\d\d opened, index=5\n)"))) << line;
+}
+
+TEST_F(Log, MarksTheLevelOfRaftLinesAndHasALevelForThem) {
+  EXPECT_EQ(lines_of([] { info("raft", "quiet"); }), "");
+  EXPECT_TRUE(lines_of([] { warn("raft", "loud"); }).ends_with(" [WARN]  loud\n"));
+  set_raft_level(Level::Debug);
+  EXPECT_TRUE(lines_of([] { info("raft", "told"); }).ends_with(" [INFO]  told\n"));
+  set_raft_level(Level::Off);
+  EXPECT_EQ(lines_of([] { error("raft", "gone"); }), "");
+}
+
+TEST_F(Log, LeavesOutWhatIsBelowItsLevel) {
+  set_level(Level::Error);
+  EXPECT_EQ(lines_of([] { warn("store", "x"); }), "");
+  EXPECT_NE(lines_of([] { error("store", "x"); }), "");
+}
+
+TEST_F(Log, WritesOneJsonObjectALine) {
+  set_format(Format::Json);
+  const std::string line = lines_of([] { warn("http", "said \"no\"\n"); });
+  EXPECT_TRUE(std::regex_match(line, std::regex(R"(\{"time":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,3})?Z","level":"warn","component":"http","msg":"said \\"no\\"\\n"\}\n)")))
+      << line;
+}
+
+TEST_F(Log, KnowsTheWordsOfLevelsInAnyCase) {
+  EXPECT_EQ(parse_level("Warn"), Level::Warn);
+  EXPECT_EQ(parse_level("TRACE"), Level::Debug);
+  EXPECT_EQ(parse_level("OFF"), Level::Off);
+  EXPECT_EQ(parse_level("loud"), std::nullopt);
+}
+
+}  // namespace
+}  // namespace rq::log
