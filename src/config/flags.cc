@@ -59,7 +59,7 @@ void declare(FlagSet& flags, Options& o) {
   flags.integer("db-max-ro-conns", o.db_max_ro_conns, "Maximum number of read connections to SQLite, 0 or less means no limit");
   flags.duration("auto-vacuum-int", o.auto_vacuum_int, "Period between automatic VACUUMs. If not set, not enabled");
   flags.duration("auto-optimize-int", o.auto_optimize_int, "Period between automatic 'PRAGMA optimize'. Set to 0h to disable");
-  flags.text("raft-log-level", o.raft_log_level, "Minimum log level for Raft module");
+  flags.text("raft-log-level", o.raft_log_level, "Minimum log level for Raft module: TRACE, DEBUG, INFO, WARN, ERROR or OFF");
   flags.boolean("raft-non-voter", o.raft_non_voter, "Configure as non-voting node");
   flags.unsigned_integer("raft-snap", o.raft_snap, "Number of outstanding log entries which triggers Raft snapshot");
   flags.unsigned_integer("raft-snap-wal-size", o.raft_snap_wal_size, "SQLite WAL file size in bytes which triggers Raft snapshot. Set to 0 to disable");
@@ -67,9 +67,9 @@ void declare(FlagSet& flags, Options& o) {
   flags.duration("raft-leader-lease-timeout", o.raft_leader_lease_timeout, "Raft leader lease timeout. Use 0s for Raft default");
   flags.duration("raft-heartbeat-timeout", o.raft_heartbeat_timeout, "Raft heartbeat timeout");
   flags.duration("raft-election-timeout", o.raft_election_timeout, "Raft election timeout");
-  flags.duration("raft-commit-timeout", o.raft_commit_timeout, "Raft commit timeout");
-  flags.duration("raft-apply-timeout", o.raft_apply_timeout, "Raft apply timeout");
-  flags.boolean("raft-remove-shutdown", o.raft_remove_shutdown, "Shutdown Raft if node removed from cluster");
+  flags.duration("raft-commit-timeout", o.raft_commit_timeout, "Checked only: followers learn a new commit index at once");
+  flags.duration("raft-apply-timeout", o.raft_apply_timeout, "Longest time that a write waits for its place in the Raft log");
+  flags.boolean("raft-remove-shutdown", o.raft_remove_shutdown, "Stop the Raft subsystem when this node learns that it was removed from the cluster");
   flags.boolean("raft-cluster-remove-shutdown", o.raft_cluster_remove_shutdown, "Node removes itself from cluster on graceful shutdown");
   flags.boolean("raft-shutdown-stepdown", o.raft_shutdown_stepdown, "If leader, stepdown before shutting down");
   flags.duration("raft-reap-node-timeout", o.raft_reap_node_timeout, "Time after which a non-reachable voting node will be reaped. If not set, no reaping takes place");
@@ -80,9 +80,12 @@ void declare(FlagSet& flags, Options& o) {
   flags.integer("write-queue-batch-size", o.write_queue_batch_size, "QueuedWrites queue batch size");
   flags.duration("write-queue-timeout", o.write_queue_timeout, "QueuedWrites queue timeout");
   flags.boolean("write-queue-tx", o.write_queue_tx, "Use a transaction when processing a queued write");
-  flags.text("cpu-profile", o.cpu_profile, "Path to file for CPU profiling information");
-  flags.text("mem-profile", o.mem_profile, "Path to file for memory profiling information");
-  flags.text("trace-profile", o.trace_profile, "Path to file for trace profiling information");
+  flags.text("cpu-profile", o.cpu_profile, "Path to file for CPU profiling information (collapsed stacks, written on graceful stop)");
+  flags.text("mem-profile", o.mem_profile, "Path to file for heap statistics (malloc_info XML, written on graceful stop)");
+  flags.text("trace-profile", o.trace_profile, "Not supported: there is no execution tracer; see -cpu-profile");
+  flags.text("log-level", o.log_level, "Minimum level of log lines: debug, info, warn, error or off");
+  flags.text("log-format", o.log_format, "Form of log lines: text or json");
+  flags.duration("slow-query-log", o.slow_query_log, "Log requests that take at least this long, with their query plan. Set to 0 to disable");
 }
 
 std::string log_time() {

@@ -64,14 +64,15 @@ TEST(Flags, KnowEveryFlagOfTheReference) {
       "-compress-snap-transport", "-cpu-profile string", "-db-max-ro-conns int", "-disco-config string", "-disco-key string",
       "-disco-mode string", "-extensions-path string", "-fk", "-http-addr string", "-http-adv-addr string", "-http-allow-origin string",
       "-http-ca-cert string", "-http-cert string", "-http-key string", "-http-verify-client", "-http-verify-common-name string",
-      "-join string", "-join-as string", "-join-attempts int", "-join-interval duration", "-mem-profile string", "-node-ca-cert string",
+      "-join string", "-join-as string", "-join-attempts int", "-join-interval duration", "-log-format string", "-log-level string",
+      "-mem-profile string", "-node-ca-cert string",
       "-node-cert string", "-node-id string", "-node-key string", "-node-no-verify", "-node-verify-client", "-node-verify-common-name string",
       "-node-verify-server-name string", "-otlp-ca-cert string", "-otlp-cert string", "-otlp-endpoint string", "-otlp-insecure",
       "-otlp-interval duration", "-otlp-key string", "-otlp-no-verify", "-raft-addr string", "-raft-adv-addr string",
       "-raft-apply-timeout duration", "-raft-cluster-remove-shutdown", "-raft-commit-timeout duration", "-raft-election-timeout duration",
       "-raft-heartbeat-timeout duration", "-raft-leader-lease-timeout duration", "-raft-log-level string", "-raft-non-voter",
       "-raft-reap-node-timeout duration", "-raft-reap-read-only-node-timeout duration", "-raft-remove-shutdown", "-raft-shutdown-stepdown",
-      "-raft-snap uint", "-raft-snap-int duration", "-raft-snap-wal-size uint", "-trace-profile string", "-version",
+      "-raft-snap uint", "-raft-snap-int duration", "-raft-snap-wal-size uint", "-slow-query-log duration", "-trace-profile string", "-version",
       "-write-queue-batch-size int", "-write-queue-capacity int", "-write-queue-timeout duration", "-write-queue-tx"};
   std::size_t at = 0;                                   // and in this order
   for (const char* line : lines) {
@@ -91,6 +92,7 @@ TEST(Flags, ShowTheDefaultsOfTheReferenceInTheUsage) {
   const std::pair<const char*, const char*> shown[] = {
       {"-http-addr string", "(default \"localhost:4001\")"}, {"-raft-addr string", "(default \"localhost:4002\")"}, {"-otlp-interval duration", "(default 30s)"},
       {"-join-attempts int", "(default 5)"}, {"-join-interval duration", "(default 3s)"}, {"-bootstrap-expect-timeout duration", "(default 2m0s)"},
+      {"-log-format string", "(default \"text\")"}, {"-log-level string", "(default \"info\")"},
       {"-disco-key string", "(default \"rqlite\")"}, {"-db-max-ro-conns int", "(default 256)"}, {"-auto-optimize-int duration", "(default 24h0m0s)"},
       {"-raft-log-level string", "(default \"WARN\")"}, {"-raft-snap uint", "(default 8192)"}, {"-raft-snap-wal-size uint", "(default 4194304)"},
       {"-raft-snap-int duration", "(default 10s)"}, {"-raft-heartbeat-timeout duration", "(default 1s)"}, {"-raft-election-timeout duration", "(default 1s)"},
@@ -244,7 +246,7 @@ TEST(Flags, NameTheFirstOneWhoseFeatureIsBuiltLater) {
                              {"-http-ca-cert", "f"}, {"-http-verify-client"}, {"-node-ca-cert", "f"}, {"-node-no-verify"}, {"-node-verify-client"},
                              {"-node-verify-server-name", "n"}, {"-compress-snap-transport"}, {"-disco-config", "f"}, {"-disco-key", "k"},
                              {"-auto-vacuum-int", "1h"}, {"-raft-reap-node-timeout", "1h"}, {"-raft-reap-read-only-node-timeout", "1h"},
-                             {"-raft-remove-shutdown"}, {"-cpu-profile", "f"}, {"-mem-profile", "f"}, {"-trace-profile", "f"}};
+                             {"-raft-remove-shutdown"}, {"-slow-query-log", "1s"}};
   for (Arguments arguments : later) {
     const std::string text = std::string("fatal: not supported yet: ") + arguments[0] + "\n";
     arguments.push_back("d");
@@ -277,6 +279,17 @@ TEST(Flags, RefuseValuesThatNobodyCanWaitFor) {
 TEST(Flags, WantToReadTheCredentialsFile) {
   expect_fatal({{{"-auth", "/no/such/file", "d"}, "failed to get credential store: open /no/such/file: no such file or directory"}});
   EXPECT_EQ(accepted({"-auth", "/dev/null", "d"}).auth, "/dev/null");
+}
+
+TEST(Flags, TakeWhatTellsOperatorsMore) {
+  const Options options = accepted({"-log-level", "WARN", "-log-format", "json", "-raft-log-level", "loud", "d"});
+  EXPECT_EQ(options.log_level, "WARN");
+  EXPECT_EQ(options.log_format, "json");
+  expect_fatal({
+      {{"-log-level", "loud", "d"}, "-log-level must be one of debug, info, warn, error, or off"},
+      {{"-log-format", "xml", "d"}, "-log-format must be one of text, or json"},
+      {{"-trace-profile", "f", "d"}, "-trace-profile is not supported: there is no execution tracer. Use -cpu-profile, or GET /debug/pprof/profile"},
+  });
 }
 
 }  // namespace

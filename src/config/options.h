@@ -50,6 +50,8 @@ struct Options {
   Duration write_queue_timeout = std::chrono::milliseconds(50);
   bool write_queue_tx = false;
   std::string cpu_profile, mem_profile, trace_profile;
+  std::string log_level = "info", log_format = "text";
+  Duration slow_query_log{0};                 // 0: off
 };
 
 // The end of the process instead of options.

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "base/go_text.h"
+#include "base/log.h"
 
 namespace rq::config {
 namespace {
@@ -171,12 +172,35 @@ Problem check_limits(const Options& o) {
   return std::nullopt;
 }
 
-// What is named must be there before anything is bound. Files of features that are built later are refused by unsupported().
-Problem check_files(const Options& o) {
-  if (o.auth.empty() || ::access(o.auth.c_str(), R_OK) == 0) return std::nullopt;
+std::string last_error() {      // as Go writes it
   std::string reason = std::strerror(errno);
   if (!reason.empty() && reason[0] >= 'A' && reason[0] <= 'Z') reason[0] = static_cast<char>(reason[0] + 32);
-  return "failed to get credential store: open " + o.auth + ": " + reason;
+  return reason;
+}
+
+// What is named must be there before anything is bound.
+Problem check_files(const Options& o) {
+  static constexpr const char* kMux = "failed to start node mux: failed to create node-to-node mux: ";
+  static constexpr const char* kHttp = "failed to start HTTP server: ";
+  struct File {
+    const std::string& path;
+    const char* what;
+  };
+  for (const File& file :
+       {File{o.auth, "failed to get credential store: "}, File{o.node_cert, kMux}, File{o.node_key, kMux}, File{o.node_ca_cert, kMux},
+        File{o.http_cert, kHttp}, File{o.http_key, kHttp}, File{o.http_ca_cert, kHttp}, File{o.auto_backup, "failed to read auto-backup file: "},
+        File{o.auto_restore, "failed to read auto-restore file: "}, File{o.otlp_ca_cert, "failed to start OTLP metrics: "},
+        File{o.otlp_cert, "failed to start OTLP metrics: "}, File{o.otlp_key, "failed to start OTLP metrics: "}})
+    if (!file.path.empty() && ::access(file.path.c_str(), R_OK) != 0) return file.what + ("open " + file.path) + ": " + last_error();
+  return std::nullopt;
+}
+
+Problem check_observability(const Options& o) {
+  if (!log::parse_level(o.log_level)) return "-log-level must be one of debug, info, warn, error, or off";
+  if (o.log_format != "text" && o.log_format != "json") return "-log-format must be one of text, or json";
+  if (o.slow_query_log.count() < 0) return "-slow-query-log must not be negative";
+  if (!o.trace_profile.empty()) return "-trace-profile is not supported: there is no execution tracer. Use -cpu-profile, or GET /debug/pprof/profile";
+  return std::nullopt;
 }
 
 }  // namespace
@@ -215,7 +239,7 @@ Problem unsupported(const std::vector<std::string>& changed) {
       "node-ca-cert",            "node-cert",       "node-key",           "node-no-verify",         "node-verify-client",
       "node-verify-server-name", "compress-snap-transport", "disco-mode", "disco-config",           "node-verify-common-name",
       "disco-key",               "raft-reap-node-timeout",  "raft-reap-read-only-node-timeout",     "raft-remove-shutdown",
-      "cpu-profile",             "mem-profile",     "trace-profile"};
+      "slow-query-log"};
   for (const std::string& name : changed)
     if (name.starts_with("otlp-") || std::ranges::find(kLater, name) != std::end(kLater)) return "not supported yet: -" + name;
   return std::nullopt;
@@ -231,6 +255,7 @@ Problem validate(Options& o, const std::vector<std::string>& changed) {
   if (auto problem = check_limits(o)) return problem;
   if (auto problem = validate_timing(o)) return problem;
   if (auto problem = unsupported(changed)) return problem;
+  if (auto problem = check_observability(o)) return problem;
   return check_files(o);
 }
 
