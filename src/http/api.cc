@@ -99,7 +99,7 @@ const Api::Route* Api::find_route(std::string_view path) {
       {"/readyz", false, "GET ", {"ready"}, &Api::ready},
       {"/licenses", true, "GET ", {"status"}, &Api::licenses},
       {"/debug/vars", true, "", {"status"}, &Api::debug_vars},
-      {"/debug/pprof", false, "", {"status"}, &Api::unserved},
+      {"/debug/pprof", false, "", {"status"}, &Api::pprof},
       {"/console", false, "GET HEAD ", {"ui"}, &Api::not_yet},
   };
   for (const Route& route : routes)
@@ -430,7 +430,10 @@ void Api::snapshot(Context& context) {
 void Api::licenses(Context& context) { respond(*context.exchange, 200, "Content-Type: text/plain; charset=utf-8\r\n", options_.licenses); }
 
 void Api::not_yet(Context& context) { respond_error(*context.exchange, 501, "not supported yet: " + context.target.path); }
-void Api::unserved(Context& context) { respond(*context.exchange, 404, {}, {}); }
+void Api::pprof(Context& context) {
+  if (!options_.pprof) return respond(*context.exchange, 404, {}, {});
+  options_.pprof(context.target.path, context.target.raw_query, replier(context));
+}
 
 std::string Api::http_status() const {
   std::string out = "{";

@@ -31,6 +31,7 @@ struct ApiOptions {
   std::string licenses;
   std::function<std::optional<std::string>(std::string_view)> syntax_error;   // of one SQL text; nullopt: it can be parsed
   std::function<bool(std::string_view)> disallowed;                           // a PRAGMA that nobody may run
+  std::function<void(std::string_view path, std::string_view query, ReplyFn)> pprof;   // /debug/pprof...; null: 404
 };
 
 class Api final : public Service {
@@ -84,7 +85,7 @@ class Api final : public Service {
   void licenses(Context& context);
   void redirect_to_console(Exchange& exchange, int status) const;
   void not_yet(Context& context);
-  void unserved(Context& context);
+  void pprof(Context& context);
   void sql_answered(Exchange& exchange, std::uint32_t render, std::string_view path, std::string_view raw_query, SqlReply&& reply) const;
   std::string http_status() const;
   Routing routing(const Context& context) const;

@@ -4,14 +4,17 @@
 #include <sqlite3.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <future>
 #include <thread>
 
+#include "app/rqlited/commands.h"
+#include "app/rqlited/signals.h"
+#include "app/rqlited/version.h"
 #include "auth/credentials.h"
+#include "base/go_text.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "cluster/formation.h"
@@ -21,6 +24,8 @@
 #include "http/api.h"
 #include "http/server.h"
 #include "io/posix_disk.h"
+#include "ops/cpu_sampler.h"
+#include "ops/profiles.h"
 #include "sql/statement_facts.h"
 #include "store/node_file.h"
 #include "store/store.h"
@@ -30,7 +35,7 @@ namespace {
 
 using namespace rq;
 
-constexpr const char* kVersion = "10";
+using app::kVersion;
 constexpr std::string_view kBanner =
     "            _ _ _\n"
     "  _ __ __ _| (_) |_ ___   _     _\n"
@@ -39,44 +44,10 @@ constexpr std::string_view kBanner =
     " |_|  \\__, |_|_|\\__\\___| |_|   |_|\n"
     "         |_|      SQLite, replicated\n\n";
 
-std::string version_line() {
-  return std::string("rqlited ") + kVersion + " linux amd64 " RQ_COMPILER " sqlite" + sqlite3_libversion() + " (commit unknown, compiler g++)";
-}
-
 [[noreturn]] void die(const std::string& text) {
   log::error("rqlited", text);
   std::exit(1);
 }
-
-// Waits for SIGINT, SIGTERM on a thread of its own; tells once what came, later ones are only logged.
-class Signals {
- public:
-  Signals() {
-    std::signal(SIGPIPE, SIG_IGN);
-    std::signal(SIGUSR1, SIG_IGN);
-    std::signal(SIGUSR2, SIG_IGN);
-    sigemptyset(&set_);
-    for (const int number : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&set_, number);
-    pthread_sigmask(SIG_BLOCK, &set_, nullptr);     // before any thread is made: all inherit it
-  }
-  void start(std::function<void()> on_stop) {
-    std::thread([this, on_stop = std::move(on_stop)] {
-      for (bool told = false;;) {
-        int number = 0;
-        if (sigwait(&set_, &number) != 0) continue;
-        if (number == SIGHUP) {
-          log::info("rqlited", "received signal \"hangup\", ignored");
-          continue;
-        }
-        log::info("rqlited", number == SIGINT ? "received signal \"interrupt\"" : "received signal \"terminated\"");
-        if (!std::exchange(told, true)) on_stop();
-      }
-    }).detach();
-  }
-
- private:
-  sigset_t set_{};
-};
 
 replica::Timing timing_of(const config::Options& options) {
   // A tick is a twentieth of the heartbeat timeout; heartbeats go out ten times in it.
@@ -91,7 +62,8 @@ replica::Timing timing_of(const config::Options& options) {
 cluster::StatusFacts facts_of(const config::Options& options, const Clock& clock) {
   char path[4096] = {};
   const ssize_t size = ::readlink("/proc/self/exe", path, sizeof path - 1);
-  return {.version = kVersion, .commit = "unknown", .build_time = "unknown", .compiler = RQ_COMPILER,
+  const app::BuildInfo& build = app::build_info();
+  return {.version = kVersion, .commit = std::string(build.commit), .build_time = std::string(build.date), .compiler = std::string(build.toolchain),
           .executable = size > 0 ? std::string(path, static_cast<std::size_t>(size)) : "rqlited", .mux_addr = options.raft_addr,
           .started = clock.wall(), .apply_timeout = options.raft_apply_timeout, .heartbeat_timeout = options.raft_heartbeat_timeout,
           .election_timeout = options.raft_election_timeout, .commit_timeout = options.raft_commit_timeout,
@@ -153,9 +125,12 @@ store::NodeFile identity_of(io::Disk& disk, const config::Options& options, Rng&
 class Server {
  public:
   Server(const config::Options& options, int argc, char** argv) : options_(options), arguments_(argv, argv + argc) {}
-  int run(Signals& signals);
+  int run(app::Signals& signals);
 
  private:
+  void say_what_starts() const;
+  void start_profiles();
+  void write_profiles();
   void prepare_directory();
   void start_edges();
   void open_store();
@@ -183,6 +158,8 @@ class Server {
   std::unique_ptr<store::Store> store_;
   std::unique_ptr<cluster::Formation> formation_;
   std::promise<void> stop_asked_;
+  std::unique_ptr<ops::CpuSampler> cpu_sampler_;
+  ops::Profiles profiles_{arguments_};
 };
 
 void Server::prepare_directory() {
@@ -226,12 +203,17 @@ void Server::start_edges() {
                        .command_line = arguments_,
                        .licenses = "rqlite++ is under the MIT license. It contains SQLite (public domain), raft-rs (Apache-2.0), Boost (BSL-1.0), "
                                    "OpenSSL (Apache-2.0), Protocol Buffers (BSD-3-Clause), RapidJSON (MIT), spdlog and fmt (MIT), xxHash (BSD-2-Clause).\n",
-                       .syntax_error = syntax_error, .disallowed = is_disallowed};
+                       .syntax_error = syntax_error, .disallowed = is_disallowed,
+                       .pprof = [this](std::string_view path, std::string_view query, http::ReplyFn reply) {
+                         profiles_.handle(path, query, [reply = std::move(reply)](int status, std::string body) {
+                           reply({.status = status, .body = std::move(body), .type = http::TextReply::Type::Text});
+                         });
+                       }};
   api_ = std::make_unique<http::Api>(std::move(api), *node_, clock_, metrics_);
   node_->set_net_poster([server = http_.get()](unsigned thread, std::function<void()> work) { server->on_net_thread(thread, std::move(work)); });
   http_->start(*api_);
   log::info("http", "execute queue processing started with capacity " + std::to_string(options_.write_queue_capacity) + ", batch size " +
-                        std::to_string(options_.write_queue_batch_size));
+                        std::to_string(options_.write_queue_batch_size) + ", timeout " + go_duration_text(options_.write_queue_timeout));
   log::info("http", "service listening on " + options_.http_addr);
 }
 
@@ -290,30 +272,65 @@ int Server::stop() {
     store_->replica().transfer(RaftId{}, clock_.now() + std::chrono::seconds(2), [done](Result<> result) { done->set_value(std::move(result)); });
     if (const Result<> moved = future.get(); !moved) log::warn("rqlited", "leadership was not handed over: " + moved.error().text());
   }
+  profiles_.stop();
   if (store_) store_->interrupt();      // a runaway statement must not hold the drain up
   http_->stop();
   formation_.reset();
   node_->close();
   transport_->stop();
   if (store_) store_->stop();
+  write_profiles();
   log::info("store", "store closed with node ID " + options_.node_id);
   log::info("rqlited", "rqlite server stopped");
   return code;
 }
 
-int Server::run(Signals& signals) {
+void Server::say_what_starts() const {
   std::fwrite(kBanner.data(), 1, kBanner.size(), stdout);
   std::fflush(stdout);
-  log::info("rqlited", std::string("rqlited starting, version ") + kVersion + ", SQLite " + sqlite3_libversion() + ", compiler " + RQ_COMPILER);
+  const app::BuildInfo& build = app::build_info();
+  const std::string toolchain(build.toolchain), compiler(build.compiler);
+  log::info("rqlited", std::string("rqlited starting, version ") + kVersion + ", SQLite " + sqlite3_libversion() + ", commit " + std::string(build.commit) +
+                           ", compiler (toolchain) " + toolchain + ", compiler (command) " + compiler);
+  log::info("rqlited", toolchain + ", target architecture is " + std::string(build.architecture) + ", operating system target is linux");
   std::string command;
   for (const std::string& word : arguments_) command += (command.empty() ? "" : " ") + word;
   log::info("rqlited", "launch command: " + command);
+}
+
+void Server::start_profiles() {
+  for (const auto& [path, what] : {std::pair(options_.cpu_profile, "CPU"), std::pair(options_.mem_profile, "memory")}) {
+    if (path.empty()) continue;
+    const Result<std::unique_ptr<io::File>> made = disk_.open(std::filesystem::absolute(path).string(), io::OpenMode::CreateOrOpen);
+    if (!made) die(std::string("failed to create ") + what + " profile file at " + path + ": " + made.error().text());
+  }
+  if (options_.cpu_profile.empty()) return;
+  auto sampler = ops::CpuSampler::start();
+  if (!sampler) die("failed to start CPU profiling: " + sampler.error().text());
+  cpu_sampler_ = *std::move(sampler);
+}
+
+void Server::write_profiles() {
+  const auto write = [this](const std::string& path, const std::string& text) {
+    if (const Result<> written = io::write_file_atomically(disk_, std::filesystem::absolute(path).string(), text); !written)
+      log::error("rqlited", "failed to write profile: " + written.error().text());
+  };
+  if (cpu_sampler_) write(options_.cpu_profile, cpu_sampler_->stop());
+  if (!options_.mem_profile.empty()) write(options_.mem_profile, ops::heap_text());
+}
+
+int Server::run(app::Signals& signals) {
+  say_what_starts();
+  start_profiles();
   prepare_directory();
   start_edges();
-  signals.start([this] {
-    node_->cancel_waits();
-    stop_asked_.set_value();
-  });
+  signals.start(
+      [this] {
+        app::limit_the_stop();
+        node_->cancel_waits();
+        stop_asked_.set_value();
+      },
+      [] {});
   open_store();
   auto stop_asked = stop_asked_.get_future();
   if (const Result<> formed = form_cluster(); !formed) {
@@ -325,6 +342,7 @@ int Server::run(Signals& signals) {
   const std::size_t colon = options_.http_adv_addr.rfind(':');
   log::info("rqlited", "connect using the command-line tool via 'rqlite -H " + options_.http_adv_addr.substr(0, colon) + " -p " +
                            options_.http_adv_addr.substr(colon + 1) + "'");
+  log::info("rqlited", "visit the rqlite console for this node at http://" + options_.http_adv_addr + "/console/");
   stop_asked.wait();
   return stop();
 }
@@ -334,13 +352,18 @@ int Server::run(Signals& signals) {
 int main(int argc, char** argv) {
   ::setenv("TZ", "UTC", 1);            // stored times are UTC whatever the machine says (SQL's localtime too)
   ::mallopt(M_ARENA_MAX, 2);
-  auto parsed = config::parse(argc, argv, version_line());
+  if (const std::optional<int> code = app::run_command(argc, argv)) return *code;
+  auto parsed = config::parse(argc, argv, app::version_line());
   if (const auto* exit = std::get_if<config::Exit>(&parsed)) {
     std::fputs(exit->text.c_str(), stderr);
     return exit->code;
   }
-  Signals signals;
-  const int code = Server(std::get<config::Options>(parsed), argc, argv).run(signals);
+  const auto& options = std::get<config::Options>(parsed);
+  log::set_level(log::parse_level(options.log_level).value_or(log::Level::Info));
+  log::set_raft_level(log::parse_level(options.raft_log_level).value_or(log::Level::Info));      // as the reference takes unknown words
+  log::set_format(options.log_format == "json" ? log::Format::Json : log::Format::Text);
+  app::Signals signals;
+  const int code = Server(options, argc, argv).run(signals);
   std::fflush(nullptr);
   ::_exit(code);                       // detached: the signal thread
 }

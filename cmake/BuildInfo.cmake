@@ -1,0 +1,27 @@
+# cmake -DSOURCE=... -DOUT=... -P BuildInfo.cmake: writes which commit this is into OUT, and touches it only when that changed.
+# The commit comes from git; without a checkout from the file COMMIT (hash, then the date), as in a source archive; else it
+# is "unknown".
+set(commit unknown)
+set(date unknown)
+find_package(Git QUIET)
+if(Git_FOUND AND EXISTS ${SOURCE}/.git)
+  execute_process(COMMAND ${GIT_EXECUTABLE} -C ${SOURCE} log -1 --format=%H\ %cI OUTPUT_VARIABLE line OUTPUT_STRIP_TRAILING_WHITESPACE
+                  ERROR_QUIET RESULT_VARIABLE failed)
+  if(failed)
+    set(line "")
+  endif()
+elseif(EXISTS ${SOURCE}/COMMIT)
+  file(STRINGS ${SOURCE}/COMMIT line LIMIT_COUNT 1)
+endif()
+if("${line}" MATCHES "^([0-9a-f]+) ([-0-9T:+Z]+)$")
+  set(commit ${CMAKE_MATCH_1})
+  set(date ${CMAKE_MATCH_2})
+endif()
+set(text "#define RQ_COMMIT \"${commit}\"\n#define RQ_COMMIT_DATE \"${date}\"\n")
+set(old "")
+if(EXISTS ${OUT})
+  file(READ ${OUT} old)
+endif()
+if(NOT "${text}" STREQUAL "${old}")
+  file(WRITE ${OUT} "${text}")
+endif()
