@@ -175,7 +175,9 @@ void Doctor::look_at_disk() {
   if (median > 20ms) tell(Level::Warning, text, "each commit waits for one: use an SSD, or a disk with a write cache that survives power loss");
   else if (worst > 500ms) tell(Level::Warning, text, "look for other users of this disk: such pauses make leaders lose their followers");
   else tell(Level::Ok, text);
-  if (median < 5us) tell(Level::Warning, "syncs this fast don't reach a disk", "check that the file system isn't mounted with nobarrier, and that the virtual disk isn't set to ignore flushes");
+  if (median < 5us)
+    tell(Level::Warning, "syncs this fast don't reach a disk",
+         "check that the file system isn't mounted with nobarrier, and that the virtual disk isn't set to ignore flushes");
 }
 
 void Doctor::look_at_port(const char* what, const char* flag, const std::string& addr) {

@@ -30,7 +30,9 @@ __attribute__((noinline)) void burn_processor_time(const std::atomic<bool>& stop
 template <class Work>
 void beside_a_busy_thread(const Work& work) {
   std::atomic<bool> stop{false};
+  const std::uint64_t begin = burnt.load();
   std::thread busy([&] { burn_processor_time(stop); });
+  while (burnt.load() == begin) std::this_thread::yield();
   work();
   stop.store(true);
   busy.join();
@@ -42,7 +44,7 @@ TEST(CpuSampler, NamesTheFunctionThatBurnsTheTime) {
     ASSERT_TRUE(sampler);
     EXPECT_EQ(CpuSampler::start().error().code, Errc::Busy);
     const std::uint64_t begin = burnt.load();
-    while (burnt.load() < begin + 50'000'000) std::this_thread::yield();
+    while (burnt.load() < begin + 200'000'000) std::this_thread::yield();
     const std::string text = (*sampler)->stop();
     EXPECT_NE(text.find("burn_processor_time"), std::string::npos) << text;
     for (std::size_t at = 0; at < text.size();) {                 // each line: stack, blank, count

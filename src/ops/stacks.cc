@@ -118,7 +118,7 @@ std::string stacks_text() {
     } else {
       slot.filled.store(false);
       slot.wanted.store(thread.id);
-      const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(200);
+      const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(1);
       bool asked = ::syscall(SYS_tgkill, ::getpid(), thread.id, kSignal) == 0;
       while (asked && !slot.filled.load(std::memory_order_acquire) && std::chrono::steady_clock::now() < deadline) ::poll(nullptr, 0, 1);
       int unanswered = thread.id;

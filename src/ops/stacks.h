@@ -27,7 +27,7 @@ struct ThreadName {
 };
 std::vector<ThreadName> threads_of_process();
 
-// All threads with their stacks as text, innermost function first. A thread that doesn't answer within 200 ms is listed
+// All threads with their stacks as text, innermost function first. A thread that doesn't answer within a second is listed
 // without one. One caller at a time; others get an empty text.
 std::string stacks_text();
 
