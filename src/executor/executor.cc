@@ -21,6 +21,7 @@
 #include "executor/request_run.h"
 #include "executor/settings.h"
 #include "executor/writer.h"
+#include "ledger/effect.h"
 #include "ledger/recovery.h"
 #include "ledger/shim_vfs.h"
 #include "sql/image_reader.h"
@@ -69,7 +70,10 @@ class Interruption final : public sql::Cancellation {
 class SqlExecutor final : public Executor {
  public:
   explicit SqlExecutor(Options options)
-      : options_(std::move(options)), paths_(ledger::paths_in(options_.dir)), arena_(arena_options()) {}
+      : options_(std::move(options)),
+        paths_(ledger::paths_in(options_.dir)),
+        engine_(engine_fingerprint(options_.spill_pages)),
+        arena_(arena_options()) {}
   ~SqlExecutor() override { detach(); }
   Result<> attach();
 
@@ -124,6 +128,7 @@ class SqlExecutor final : public Executor {
 
   const Options options_;
   const ledger::Paths paths_;
+  const std::uint64_t engine_;
   std::mutex sync_mutex_;                         // held by make_durable(): what it uses isn't detached meanwhile
   mutable std::mutex attached_mutex_;             // guards these two against status() while restore() exchanges them
   std::unique_ptr<ledger::Ledger> ledger_;
@@ -155,7 +160,7 @@ class SqlExecutor final : public Executor {
 // --- opening and closing
 
 Position SqlExecutor::bootstrap() const {
-  Position position{Index{1}, options_.bootstrap_term, 0, {}};
+  Position position{Index{1}, options_.bootstrap_term, ledger::kFirstChain, {}, engine_};
   set_foreign_keys(position.registers, options_.foreign_keys);
   return position;
 }
@@ -169,8 +174,13 @@ Result<> SqlExecutor::attach() {
     shim_ = std::move(shim);
   }
   position_ = ledger_->position();
-  RQ_TRY(writer_, Writer::open({paths_.database, options_.clock, options_.statements_cached, options_.cache_kib}, *shim_,
-                               position_.registers));
+  if (position_.engine != engine_) {   // what is written from now on may differ from what others wrote with theirs
+    position_.engine = engine_;
+    position_.chain = ledger::kUnknownChain;
+    ledger_->advance(position_);
+  }
+  RQ_TRY(writer_, Writer::open({paths_.database, options_.clock, options_.statements_cached, options_.cache_kib, options_.spill_pages},
+                               *shim_, position_.registers));
   // The name of the WAL is durable before its first frame: a missing one was removed by somebody.
   RQ_CHECK(options_.disk->sync_dir(options_.dir));
   checkpointer_ = std::make_unique<Checkpointer>(paths_.database, *shim_, options_.clock);
@@ -350,6 +360,7 @@ Result<> SqlExecutor::commit(Position& next) {
   const auto done = writer_->commit();
   const bool wrote = shim_->disarm();
   if (done) {
+    if (wrote) next.chain = shim_->chain();
     // Virtual tables write at commit (FTS5 flushes its terms), and SQLite counts it: behind the registers.
     writer_->set_counters(next.registers.last_insert_rowid, next.registers.changes, next.registers.total_changes);
     take(next, wrote);
@@ -393,6 +404,7 @@ Result<> SqlExecutor::run_vacuum(const raft::Group& group, Position& next) {
     done = fail(writer_->classify(connection.last_code(), statement.error()));
   }
   const bool wrote = shim_->disarm();
+  if (done && wrote) next.chain = shim_->chain();
   if (done || !wrote) writer_->set_counters(position_.registers.last_insert_rowid, position_.registers.changes,
                                             position_.registers.total_changes);
   if (!done && (Writer::of_device(done.error()) || interruption_.canceled())) {
@@ -563,8 +575,12 @@ Index SqlExecutor::durable_index() const {
 Status SqlExecutor::status() const {
   Status status;
   status.applied = applied_index();
+  status.engine = engine_;
   const std::lock_guard lock(attached_mutex_);
   if (!ledger_) return status;
+  const Position position = ledger_->position();
+  status.applied = position.index;
+  status.chain = position.chain;
   status.durable = ledger_->durable_index();
   status.ledger_bytes = ledger_->bytes();
   status.wal_bytes = shim_->wal_bytes();
@@ -613,7 +629,7 @@ void SqlExecutor::release(std::uint64_t id) {
 }
 
 Result<> SqlExecutor::restore(const raft::MachineSnapshot& snapshot, const std::string& image) {
-  Position position{snapshot.index, snapshot.term, 0, {}};
+  Position position{snapshot.index, snapshot.term, ledger::kFirstChain, {}, engine_};
   if (!snapshot.data.empty()) {
     RQ_TRY(position, decode_position(snapshot));
     position.term = snapshot.term;
@@ -676,6 +692,7 @@ Result<> SqlExecutor::run_load(Position& next) {
   if (!digest) return fail(digest.error());
   if (*digest != load.digest()) return fail(Errc::NotFound, path + " is not what entry " + std::to_string(next.index.value) + " means");
   next.registers.last_insert_rowid = next.registers.changes = next.registers.total_changes = 0;
+  next.chain = ledger::chain_of_replacement(next, load.digest());
   RQ_CHECK(exchange(path, next));
   ++commits_;
   for (command::Outcome& outcome : outcomes_) outcome = {};

@@ -66,6 +66,9 @@ struct Options {
   bool foreign_keys = false;           // of a new directory: the replicated setting's first value
   std::size_t statements_cached = 512;
   std::int64_t cache_kib = 64 * 1024;  // page cache; memory, never results, depends on it
+  // Pages of one transaction held in memory before they spill into the WAL: 128 MiB. Equal on all nodes, since a
+  // transaction that spilled leaves other (free) pages behind; part of the fingerprint.
+  std::uint32_t spill_pages = 32768;
   std::uint64_t wal_bytes_soft = 4u << 20;    // beyond it idle() checkpoints
   std::uint64_t wal_bytes_hard = 64u << 20;   // beyond it apply() does too
   bool checkpoint_inline = false;      // on the apply thread only, in one piece: for tests that want no other thread
@@ -89,14 +92,19 @@ struct Poison {
 
 struct Status {
   Index applied, durable;
-  std::uint64_t chain = 0;             // effect chain at `applied`; 0: not computed by this format version
+  std::uint64_t chain = 0;             // effect chain at `applied` (ledger/effect.h); 0: not known
   std::uint64_t wal_bytes = 0, ledger_bytes = 0;
   std::uint64_t checkpoints = 0;
   std::uint64_t commits = 0;           // of this process that changed the database
+  std::uint64_t engine = 0;            // fingerprint: chains and pages of another one are not compared
 };
 
 // Where an image that was staged for a load lies.
 std::string staged_load_path(const std::string& dir, std::string_view name);
+
+// Of everything that decides which bytes equal statements leave: SQLite's source and compile options, the size of pages,
+// when transactions spill.
+std::uint64_t engine_fingerprint(std::uint32_t spill_pages);
 
 class Executor : public raft::StateMachine {
  public:

@@ -13,9 +13,6 @@
 namespace rq::executor {
 namespace {
 
-// Pages of one transaction held in memory before they spill into the WAL: 128 MiB. Equal on all nodes, since a
-// transaction that spilled leaves other (dead) pages behind.
-constexpr const char* kCacheSpill = "PRAGMA cache_spill=32768";
 constexpr std::int64_t kRandomBlobMax = sql::kLengthMax;
 
 // SQLite's 'localtime' and 'utc' modifiers: the process has no time zone but UTC, whatever TZ says.
@@ -43,7 +40,7 @@ Result<std::unique_ptr<Writer>> Writer::open(const WriterOptions& options, ledge
   open.busy_timeout_ms = 0;
   open.lookaside_slots = 500;
   RQ_TRY(writer->connection_, sql::Connection::open(open));
-  RQ_CHECK(writer->configure());
+  RQ_CHECK(writer->configure(options));
   RQ_CHECK(shim.hold_locks());
   writer->connection_->set_authorizer(&writer->guard_);
   writer->restore(registers);
@@ -54,13 +51,13 @@ Writer::~Writer() {
   if (connection_ && in_transaction()) rollback();
 }
 
-Result<> Writer::configure() {
+Result<> Writer::configure(const WriterOptions& options) {
   sqlite3* db = connection_->handle();
   int keep_wal = 1;
   sqlite3_file_control(db, "main", SQLITE_FCNTL_PERSIST_WAL, &keep_wal);
   sqlite3_wal_autocheckpoint(db, 0);
   RQ_CHECK(connection_->run("PRAGMA synchronous=OFF"));
-  RQ_CHECK(connection_->run(kCacheSpill));
+  RQ_CHECK(connection_->run(("PRAGMA cache_spill=" + std::to_string(options.spill_pages)).c_str()));
   // The first read attaches the WAL and builds its index.
   RQ_TRY(const std::int64_t objects, connection_->number("SELECT count(*) FROM sqlite_schema"));
   (void)objects;

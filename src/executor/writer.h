@@ -25,6 +25,7 @@ struct WriterOptions {
   const Clock* clock = nullptr;
   std::size_t statements_cached = 512;
   std::int64_t cache_kib = 64 * 1024;
+  std::uint32_t spill_pages = 32768;
 };
 
 class Writer {
@@ -96,7 +97,7 @@ class Writer {
   };
 
   Writer(ledger::ShimVfs& shim) : shim_(shim) {}
-  Result<> configure();
+  Result<> configure(const WriterOptions& options);
   Result<Control> prepare_control(const std::string& sql);
   Result<> prepare_savepoint();
   Result<> control(sqlite3_stmt* statement);

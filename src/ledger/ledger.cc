@@ -56,6 +56,7 @@ std::array<char, kLineBytes> encode(const Line& line) {
   put(out, 80, line.position.registers.settings);
   put(out, 88, line.position.registers.analysis_limit);
   std::memcpy(out.data() + 96, kMagic, sizeof kMagic);
+  put(out, 104, line.position.engine);
   put(out, 0, crc32c(text(out).substr(4)));
   return out;
 }
@@ -83,6 +84,7 @@ Result<Line> decode(std::string_view bytes) {
   registers.total_changes = get<std::int64_t>(bytes, 72);
   registers.settings = get<std::uint64_t>(bytes, 80);
   registers.analysis_limit = get<std::uint32_t>(bytes, 88);
+  line.position.engine = get<std::uint64_t>(bytes, 104);
   registers.max_page_count = get<std::uint32_t>(bytes, 28);
   return line;
 }

@@ -39,8 +39,9 @@ struct Registers {
 struct Position {
   Index index;
   Term term;
-  std::uint64_t chain = 0;
+  std::uint64_t chain = 0;             // effect.h
   Registers registers;
+  std::uint64_t engine = 0;            // fingerprint of the engine that the chain was computed with
   bool operator==(const Position&) const = default;
 };
 

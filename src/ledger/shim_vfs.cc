@@ -1,7 +1,8 @@
 // Invariants
 //   1. No byte of a commit frame header is given to the base VFS before the ledger line of that frame was.
 //   2. When SQLite's walFrames() returns from a commit, all frames of it were given to the base VFS.
-//   3. What is gathered is one contiguous run of whole frames at the end of the WAL, or empty.
+//   3. A commit frame that is new is gathered: its page is known before its line is written.
+//   4. What is gathered is one contiguous run of whole frames at the end of the WAL, or empty.
 #include "ledger/shim_vfs.h"
 
 #include <atomic>
@@ -10,6 +11,7 @@
 #include <new>
 
 #include "base/assert.h"
+#include "ledger/effect.h"
 #include "ledger/sqlite_wal.h"
 
 namespace rq::ledger {
@@ -53,8 +55,10 @@ class Shim final : public ShimVfs {
   bool disarm() override {
     armed_ = false;
     gathered_.clear();
+    effect_.clear();
     return wrote_commit_;
   }
+  std::uint64_t chain() const override { return chain_; }
   std::optional<Error> take_error() override;
   Result<> hold_locks() override;
   Result<> sync_wal() override;
@@ -79,6 +83,9 @@ class Shim final : public ShimVfs {
   int frame_header_write(ShimFile* file, std::string_view bytes, std::uint64_t at);
   int page_write(ShimFile* file, std::string_view bytes, std::uint64_t at);
   int write_line(const FrameHeader& header, std::uint32_t number);
+  std::uint32_t number_of_frame(std::uint64_t page_at) const;
+  bool read_frame(std::uint32_t number, std::string& page);
+  void note_page(std::string_view bytes, std::uint64_t at);
   int stop(const Error& error);
   int write_through(ShimFile* file, std::string_view bytes, std::uint64_t at);
 
@@ -96,6 +103,13 @@ class Shim final : public ShimVfs {
   bool armed_ = false;
   bool wrote_commit_ = false;
   Position next_position_;
+  std::uint64_t chain_ = kUnknownChain;
+  Effect effect_;
+  struct LastHeader {
+    std::uint64_t at;
+    std::uint32_t page;
+  };
+  std::optional<LastHeader> last_header_;   // of a frame, its page has not come
 
   ShimFile* database_ = nullptr;    // of the first connection: the writer
   ShimFile* wal_ = nullptr;
@@ -342,6 +356,7 @@ int Shim::header_write(ShimFile* file, std::string_view bytes) {
   page_bytes_ = header->page_bytes;
   append_at_ = 0;
   wal_end_ = 0;
+  effect_.clear();
   return write_through(file, bytes, 0);
 }
 
@@ -357,8 +372,12 @@ int Shim::frame_header_write(ShimFile* file, std::string_view bytes, std::uint64
     page_bytes_ = header->page_bytes;
   }
   const FrameHeader header = parse_frame_header(bytes);
+  last_header_ = {at, header.page};
   const bool contiguous = gathered_.empty() || gathered_at_ + gathered_.size() == at;
-  if (at >= append_at_ && contiguous) {
+  if (at >= append_at_) {
+    if (!contiguous) {   // frames before it were rolled back, or overwritten in place
+      if (const int rc = flush(file); rc != SQLITE_OK) return rc;
+    }
     if (gathered_.empty()) gathered_at_ = at;
     gathered_ += bytes;
     if (header.pages_after_commit != 0) commit_header_ = header;
@@ -373,7 +392,35 @@ int Shim::frame_header_write(ShimFile* file, std::string_view bytes, std::uint64
   return write_through(file, bytes, at);
 }
 
+std::uint32_t Shim::number_of_frame(std::uint64_t page_at) const {
+  return static_cast<std::uint32_t>((page_at - kFrameHeaderBytes - kWalHeaderBytes) / (kFrameHeaderBytes + page_bytes_) + 1);
+}
+
+// A page that doesn't follow its header is overwritten within the transaction; a header that no page follows gets another
+// checksum.
+void Shim::note_page(std::string_view bytes, std::uint64_t at) {
+  const std::uint32_t number = number_of_frame(at);
+  if (last_header_ && last_header_->at + kFrameHeaderBytes == at) {
+    effect_.appended(number, last_header_->page, bytes);
+  } else {
+    effect_.overwritten(number, bytes);
+  }
+  last_header_.reset();
+}
+
+bool Shim::read_frame(std::uint32_t number, std::string& page) {
+  const std::uint64_t at = frame_offset(number, page_bytes_) + kFrameHeaderBytes;
+  if (!gathered_.empty() && at >= gathered_at_) {
+    page.assign(gathered_, at - gathered_at_, page_bytes_);
+    return page.size() == page_bytes_;
+  }
+  page.resize(page_bytes_);
+  return wal_->base->pMethods->xRead(wal_->base, page.data(), static_cast<int>(page_bytes_), static_cast<sqlite3_int64>(at)) ==
+         SQLITE_OK;
+}
+
 int Shim::page_write(ShimFile* file, std::string_view bytes, std::uint64_t at) {
+  note_page(bytes, at);
   if (gathered_.empty() || gathered_at_ + gathered_.size() != at) {
     if (const int rc = flush(file); rc != SQLITE_OK) return rc;
     return write_through(file, bytes, at);
@@ -396,7 +443,16 @@ int Shim::page_write(ShimFile* file, std::string_view bytes, std::uint64_t at) {
 int Shim::write_line(const FrameHeader& header, std::uint32_t number) {
   if (!armed_) return note(Error{Errc::Internal, "a commit that belongs to no entry was refused"});
   const CommitFrame frame{number, {header.checksum[0], header.checksum[1]}};
-  if (auto written = ledger_->commit(frame, next_position_); !written) return note(written.error());
+  Position position = next_position_;
+  if (wrote_commit_) {
+    position.chain = chain_;   // the same commit once more, after its checksums were rewritten
+  } else {
+    const auto chain = effect_.chain(next_position_, header.pages_after_commit,
+                                     [this](std::uint32_t which, std::string& page) { return read_frame(which, page); });
+    if (!chain) return note(chain.error());
+    position.chain = chain_ = *chain;
+  }
+  if (auto written = ledger_->commit(frame, position); !written) return note(written.error());
   wrote_commit_ = true;
   wal_end_ = frame_offset(number + 1, page_bytes_);
   return SQLITE_OK;

@@ -6,6 +6,7 @@
 //   - A WAL header with new salts (SQLite restarts its WAL): the ledger begins the epoch, durably, first.
 //   - xSync of the WAL: ledger, WAL, then the mark that checkpoints may follow. A failed sync is final.
 //   - xCurrentTimeInt64 answers the time that was set: the sealed time of the entry.
+//   - What a commit writes is hashed on its way (effect.h): the line carries the chain after it.
 //   - hold_locks(): takes the WAL's write and checkpoint locks for good; both connections of ours share them inside. So
 //     other programs can read, but neither write nor checkpoint.
 //   - Every error of the base VFS is remembered: SQLite swallows some, and FULL may also come from max_page_count.
@@ -35,10 +36,11 @@ class ShimVfs {
 
   virtual const char* name() const = 0;
   virtual void set_time(std::int64_t unix_ms) = 0;
-  // The next commit of the writer is that of `position`.
+  // The next commit of the writer is that of `position`, whose chain is the one before it.
   virtual void arm(const Position& position) = 0;
   // No commit is announced any more. True: one has happened since arm().
   virtual bool disarm() = 0;
+  virtual std::uint64_t chain() const = 0;          // after that commit
   // The first error of the base VFS (or the ledger) since the last call.
   virtual std::optional<Error> take_error() = 0;
   // After the writer has read the database once. Errc::Busy: another program writes or checkpoints.
