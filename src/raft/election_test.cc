@@ -33,6 +33,28 @@ TEST(RaftElection, TakesOneToTwoElectionTimeouts) {
   }
 }
 
+// A follower waits for its leader for one time, a candidate for votes for another.
+TEST(RaftElection, ACandidateTriesAgainAfterItsOwnTime) {
+  for (std::uint64_t seed = 1; seed < 20; ++seed) {
+    TestNetwork net(seed);
+    net.options.retry_ticks = 40;
+    std::vector<int> asked;
+    int ticks = 0;
+    net.found(3);
+    net.isolate(1);
+    net.on_send = [&](const Message& m) {
+      if (m.type == MessageType::RequestPreVote && m.from == RaftId{1} && (asked.empty() || asked.back() != ticks)) asked.push_back(ticks);
+    };
+    while (asked.size() < 3 && ticks < 1000) ++ticks, net.tick(1);
+    ASSERT_EQ(asked.size(), 3U);
+    EXPECT_LT(asked[0], 20);
+    for (std::size_t i = 0; i < 2; ++i) {
+      EXPECT_GE(asked[i + 1] - asked[i], 40);
+      EXPECT_LT(asked[i + 1] - asked[i], 80);
+    }
+  }
+}
+
 TEST(RaftElection, EqualSeedsGiveEqualRuns) {
   const auto run = [](std::uint64_t seed) {
     TestNetwork net(seed);

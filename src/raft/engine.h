@@ -145,7 +145,8 @@ struct Status {
 
 struct Options {
   RaftId id;
-  int election_ticks = 10;         // random 1x..2x of it
+  int election_ticks = 10;         // how long a follower waits for its leader; random 1x..2x of it
+  int retry_ticks = 0;             // how long a candidate waits for votes, the same way; 0: as election_ticks. Not less than these
   int heartbeat_ticks = 1;
   std::uint64_t seed = 0;          // of timeouts and read marks: equal seeds give equal runs
   std::size_t max_message_bytes = 1 << 20;

@@ -66,7 +66,7 @@ typedef struct {
 } rq_ready;
 
 typedef struct {
-  uint64_t id, election_ticks, heartbeat_ticks, seed;
+  uint64_t id, election_ticks, retry_ticks, heartbeat_ticks, seed;
   uint64_t max_message_bytes, max_inflight_messages, max_uncommitted_bytes, max_committed_bytes_per_ready, cache_bytes;
   void (*release)(void* context, const uint8_t* payload);
   void* release_context;

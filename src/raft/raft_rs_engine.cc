@@ -94,6 +94,7 @@ class RaftRsEngine final : public RaftEngine {
   explicit RaftRsEngine(const Options& options) : id_(options.id) {
     const rq_options out{.id = options.id.value,
                          .election_ticks = static_cast<std::uint64_t>(options.election_ticks),
+                         .retry_ticks = static_cast<std::uint64_t>(options.retry_ticks),
                          .heartbeat_ticks = static_cast<std::uint64_t>(options.heartbeat_ticks),
                          .seed = options.seed,
                          .max_message_bytes = options.max_message_bytes,

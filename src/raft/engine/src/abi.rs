@@ -114,6 +114,7 @@ pub struct RqReady {
 pub struct RqOptions {
     pub id: u64,
     pub election_ticks: u64,
+    pub retry_ticks: u64,
     pub heartbeat_ticks: u64,
     pub seed: u64,
     pub max_message_bytes: u64,

@@ -166,6 +166,7 @@ pub unsafe extern "C" fn rq_engine_new(options: *const RqOptions) -> *mut RqEngi
     let settings = Settings {
         id: o.id,
         election_ticks: o.election_ticks as usize,
+        retry_ticks: o.retry_ticks.max(o.election_ticks) as usize,
         heartbeat_ticks: o.heartbeat_ticks as usize,
         seed: o.seed,
         max_message_bytes: o.max_message_bytes,

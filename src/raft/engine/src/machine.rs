@@ -30,6 +30,8 @@ pub type Outcome<T> = Result<T, Fail>;
 pub struct Settings {
     pub id: u64,
     pub election_ticks: usize,
+    /// Of a candidate; at least election_ticks.
+    pub retry_ticks: usize,
     pub heartbeat_ticks: usize,
     pub seed: u64,
     pub max_message_bytes: u64,
@@ -182,7 +184,8 @@ impl Machine {
     }
 
     fn draw_timeout(&mut self) {
-        let ticks = self.settings.election_ticks;
+        let campaigns = matches!(self.node.raft.state, StateRole::Candidate | StateRole::PreCandidate);
+        let ticks = if campaigns { self.settings.retry_ticks } else { self.settings.election_ticks };
         self.timeout = ticks + (splitmix(&mut self.random) % ticks as u64) as usize;
     }
 
@@ -585,6 +588,7 @@ fn config(settings: &Settings, applied: u64) -> Config {
     Config {
         id: settings.id,
         election_tick: settings.election_ticks,
+        max_election_tick: 2 * settings.retry_ticks,
         heartbeat_tick: settings.heartbeat_ticks,
         applied,
         max_size_per_msg: settings.max_message_bytes,
