@@ -18,6 +18,7 @@ constexpr auto kParkedPause = std::chrono::milliseconds(10);
 constexpr auto kAnnounceEvery = std::chrono::milliseconds(200);    // until the leader knows our addresses
 constexpr int kLeaderHops = 100;                             // tries of an operation, 10 ms apart while there is no leader
 constexpr auto kMembershipTimeout = std::chrono::seconds(10);
+constexpr auto kReapEvery = std::chrono::milliseconds(200);
 
 bool is_read(const pb::Request& request) { return request.kind() == pb::Request::QUERY; }
 
@@ -289,6 +290,7 @@ void Node::run_cluster_thread() {
     for (Parked& one : parked) dispatch(one.call, one.until);
     for (const auto& work : later) work();
     announce();
+    reap();
     lock.lock();
   }
 }
@@ -336,6 +338,35 @@ void Node::announce_to(const std::string& addr, const replica::Member& self, int
                   });
 }
 
+// A leader looks now and then who was silent for too long. One removal at a time: the membership must settle in between.
+void Node::reap() {
+  store::Store* store = open_store();
+  if (!upkeep_.reap.any() || store == nullptr || !store->replica().is_leader()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    if (reaping_ || clock_.now() < reap_again_) return;
+    reaping_ = true;
+    reap_again_ = clock_.now() + kReapEvery;
+  }
+  store->replica().fresh_view([this](const replica::View& view) {
+    const std::vector<SilentMember> silent = silent_members(view, identity_.raft_id, clock_.now(), upkeep_.reap, upkeep_.contact);
+    if (!silent.empty()) return reap_member(silent.front());
+    const std::lock_guard lock(mutex_);
+    reaping_ = false;
+  });
+}
+
+void Node::reap_member(const SilentMember& member) {
+  open_store()->replica().remove(member.node_id, clock_.now() + kMembershipTimeout, [this, member](const Result<>& result) {
+    const std::string what = std::string(member.voter ? "voting node " : "non-voting node ") + member.node_id;
+    metrics_.counter("store", result ? "nodes_reaped_ok" : "nodes_reaped_failed").add();
+    if (result) log::info("store", "successfully reaped " + what);
+    else log::warn("store", "failed to reap " + what + ": " + result.error().text());
+    const std::lock_guard lock(mutex_);
+    reaping_ = false;
+  });
+}
+
 // ---- events of the replica
 
 void Node::send(std::vector<raft::Message>&& messages) { transport_.send(std::move(messages)); }
@@ -346,6 +377,13 @@ void Node::membership_changed(const replica::MembershipRecord& record, const raf
     if (member.raft_id != identity_.raft_id) peers.emplace_back(member.raft_id, member.raft_addr);
   transport_.set_cluster_id(record.cluster_id);
   transport_.set_peers(std::move(peers));
+  const bool member = record.members.find(identity_.raft_id) != nullptr;
+  const bool removed = std::exchange(was_member_, member) && !member;      // raft thread
+  if (removed) {
+    log::warn("store", "this node was removed from the cluster");
+    store::Store* store = open_store();
+    if (upkeep_.shut_down_when_removed && store != nullptr) store->replica().shut_down({Errc::NotOpen, "removed from the cluster"});
+  }
   const std::lock_guard lock(mutex_);
   record_ = record;
   conf_ = conf;
@@ -386,7 +424,10 @@ transport::Transport::Handlers Node::handlers() {
         if (store::Store* store = open_store()) store->replica().peer_dead(peer);
       },
       .on_unreachable = [this](RaftId peer) {
-        if (store::Store* store = open_store()) store->replica().unreachable(peer);
+        store::Store* store = open_store();
+        if (store == nullptr) return;
+        if (store->replica().is_leader()) metrics_.counter("store", "failed_heartbeat_observed").add();
+        store->replica().unreachable(peer);
       },
       .on_call = [this](CallType type, std::string payload, std::shared_ptr<transport::Responder> responder) {
         on_call(type, std::move(payload), std::move(responder));

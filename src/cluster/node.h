@@ -22,6 +22,7 @@
 #include "auth/credentials.h"
 #include "base/clock.h"
 #include "base/metrics.h"
+#include "cluster/reaper.h"
 #include "http/backend.h"
 #include "store/store.h"
 #include "transport/transport.h"
@@ -50,6 +51,12 @@ class Node final : public http::Backend, public replica::Replica::Events {
   void set_net_poster(NetPoster poster);        // before the HTTP server takes requests
   // Handlers for the transport; call once, before open().
   transport::Transport::Handlers handlers();
+  struct Upkeep {                               // set before open()
+    ReapLimits reap;
+    std::chrono::nanoseconds contact = std::chrono::seconds(1);   // -raft-heartbeat-timeout: who was heard within it is there
+    bool shut_down_when_removed = false;
+  };
+  void set_upkeep(const Upkeep& upkeep) { upkeep_ = upkeep; }
   void open(store::Store& store);               // the store is started; from now on requests are served
   void close();                                 // before the store stops; parked requests fail. Twice is fine
 
@@ -109,6 +116,8 @@ class Node final : public http::Backend, public replica::Replica::Events {
   void fail_call(http::SqlCall& call, Error error);
   void run_cluster_thread();
   void announce();
+  void reap();
+  void reap_member(const SilentMember& member);
   void announce_to(const std::string& addr, const replica::Member& self, int hops);
 
   void on_call(transport::CallType type, std::string payload, std::shared_ptr<transport::Responder> responder);
@@ -133,6 +142,7 @@ class Node final : public http::Backend, public replica::Replica::Events {
   Metrics& metrics_;
   const std::function<std::string(const Node&, const store::Store*)> status_;
   NetPoster net_poster_;
+  Upkeep upkeep_;
   std::atomic<store::Store*> store_{nullptr};
 
   mutable std::mutex mutex_;                    // guards all below
@@ -146,7 +156,9 @@ class Node final : public http::Backend, public replica::Replica::Events {
   NotifyHandler notify_handler_;
   bool stopping_ = false, canceled_ = false, wake_ = false;
   bool announcing_ = false;
-  SteadyTime announce_again_;
+  SteadyTime announce_again_, reap_again_;
+  bool reaping_ = false;
+  bool was_member_ = false;                     // raft thread
   std::thread thread_;
 };
 

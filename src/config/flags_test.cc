@@ -245,8 +245,7 @@ TEST(Flags, NameTheFirstOneWhoseFeatureIsBuiltLater) {
   const Arguments later[] = {{"-cdc-config", "stdout"}, {"-extensions-path", "/"}, {"-otlp-endpoint", "a:1"}, {"-auto-backup", "f"}, {"-auto-restore", "f"},
                              {"-http-ca-cert", "f"}, {"-http-verify-client"}, {"-node-ca-cert", "f"}, {"-node-no-verify"}, {"-node-verify-client"},
                              {"-node-verify-server-name", "n"}, {"-compress-snap-transport"}, {"-disco-config", "f"}, {"-disco-key", "k"},
-                             {"-auto-vacuum-int", "1h"}, {"-raft-reap-node-timeout", "1h"}, {"-raft-reap-read-only-node-timeout", "1h"},
-                             {"-raft-remove-shutdown"}, {"-slow-query-log", "1s"}};
+                             {"-auto-vacuum-int", "1h"}, {"-slow-query-log", "1s"}};
   for (Arguments arguments : later) {
     const std::string text = std::string("fatal: not supported yet: ") + arguments[0] + "\n";
     arguments.push_back("d");

@@ -238,8 +238,7 @@ Problem unsupported(const std::vector<std::string>& changed) {
       "http-ca-cert",            "http-cert",       "http-key",           "http-verify-client",     "http-verify-common-name",
       "node-ca-cert",            "node-cert",       "node-key",           "node-no-verify",         "node-verify-client",
       "node-verify-server-name", "compress-snap-transport", "disco-mode", "disco-config",           "node-verify-common-name",
-      "disco-key",               "raft-reap-node-timeout",  "raft-reap-read-only-node-timeout",     "raft-remove-shutdown",
-      "slow-query-log"};
+      "disco-key",               "slow-query-log"};
   for (const std::string& name : changed)
     if (name.starts_with("otlp-") || std::ranges::find(kLater, name) != std::end(kLater)) return "not supported yet: -" + name;
   return std::nullopt;

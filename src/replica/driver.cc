@@ -149,13 +149,20 @@ void Driver::propose_group() {
     if (proposal.alone) break;
   }
   const auto wall = std::chrono::duration_cast<std::chrono::milliseconds>(clock_.wall().time_since_epoch()).count();
+  const SteadyTime now = clock_.now();
   const Result<Index> index = engine_->propose(std::move(group).seal(wall, rng_.next(), rng_.next()));
   if (!index && index.error().code == Errc::Busy && !uncommitted_.empty()) return;   // tried again when some commit
-  Uncommitted entry{.index = index ? *index : Index{}, .term = engine_->term(), .bytes = bytes};
+  Uncommitted entry{.index = index ? *index : Index{}, .term = engine_->term(), .bytes = bytes, .proposed = now};
+  if (index) {
+    stats_.groups.add();
+    stats_.proposals.add(static_cast<std::int64_t>(count));
+    stats_.group_bytes.add(static_cast<std::int64_t>(bytes));
+  }
   for (; count > 0; --count) {
     Proposal proposal = std::move(waiting_.front());
     waiting_.pop_front();
     if (index) {
+      if (proposal.begun != SteadyTime()) stats_.queue.record(now - proposal.begun);
       entry.waiters.push_back(std::move(proposal.waiter));
     } else {
       queued_bytes_ -= proposal.bytes.size();
@@ -165,12 +172,24 @@ void Driver::propose_group() {
   if (index) uncommitted_.push_back(std::move(entry));
 }
 
+// What finds no place in the log in time had no effect: its client is told so.
+void Driver::expire_waiting(SteadyTime now) {
+  while (!waiting_.empty() && waiting_.front().begun != SteadyTime() && now - waiting_.front().begun > limits_.enqueue_time) {
+    Proposal proposal = std::move(waiting_.front());
+    waiting_.pop_front();
+    queued_bytes_ -= proposal.bytes.size();
+    stats_.expired.add();
+    refuse(proposal, {Errc::Timeout, "timed out enqueuing operation"});
+  }
+}
+
 void Driver::take_waiters(ApplyItem& item) {
   while (!uncommitted_.empty() && uncommitted_.front().index <= item.entry.index) {
     Uncommitted group = std::move(uncommitted_.front());
     uncommitted_.pop_front();
     queued_bytes_ -= group.bytes;
     if (group.index == item.entry.index && group.term == item.entry.term) {
+      stats_.commit.record(clock_.now() - group.proposed);
       item.waiters = std::move(group.waiters);
       continue;
     }
@@ -218,7 +237,7 @@ void Driver::issue_reads(SteadyTime now) {
   if (reads_waiting_.empty() || !reads_issued_.empty() || !leads()) return;
   const std::uint64_t number = ++read_context_;
   if (!engine_->read_index(context_bytes(number))) return;   // before the own-term commit: held, tried again
-  reads_issued_.emplace(number, ReadBatch{std::move(reads_waiting_), now + kReadReissue});
+  reads_issued_.emplace(number, ReadBatch{std::move(reads_waiting_), now + kReadReissue, now});
   reads_waiting_.clear();
 }
 
@@ -270,6 +289,7 @@ void Driver::carry_out(raft::Ready&& ready) {
   for (raft::ReadState& read : ready.reads) {
     const auto batch = reads_issued_.find(context_number(read.context));
     if (batch == reads_issued_.end()) continue;     // re-issued meanwhile
+    stats_.read_index.record(clock_.now() - batch->second.issued);
     std::vector<ReadDone> done;
     for (auto& waiting : batch->second.reads) done.push_back(std::move(waiting.first));
     reads_issued_.erase(batch);
@@ -473,8 +493,24 @@ void Driver::peer_dead(RaftId peer) {
   campaign_at_ = now_ + rank * kRankDelay;
 }
 
+void Driver::log_role(const raft::Status& status) const {
+  const auto campaigns = [](raft::Role role) { return role == raft::Role::Candidate || role == raft::Role::PreCandidate; };
+  const std::string term = "term=" + std::to_string(status.term.value);
+  if (campaigns(status.role) && !campaigns(last_role_)) {
+    const Member* leader = record_.members.find(last_leader_);
+    log::warn("raft", "heartbeat timeout reached, starting election: last-leader-addr=" + (leader == nullptr ? "" : leader->raft_addr) +
+                          " last-leader-id=" + (leader == nullptr ? "" : leader->node_id));
+  } else if (status.role == raft::Role::Leader && last_role_ != raft::Role::Leader) {
+    log::info("raft", "election won: " + term);
+  } else if (status.role == raft::Role::Follower && last_role_ != raft::Role::Follower) {
+    log::info("raft", "entering follower state: " + term);
+  }
+}
+
 void Driver::on_role() {
   const raft::Status status = engine_->status();
+  log_role(status);
+  if (status.role != raft::Role::Leader && status.role != raft::Role::Follower && last_role_ == raft::Role::Follower) stats_.elections.add();
   const bool lost = last_role_ == raft::Role::Leader && status.role != raft::Role::Leader;
   const bool won = status.role == raft::Role::Leader && (last_role_ != raft::Role::Leader || last_term_ != status.term);
   last_role_ = status.role;
@@ -549,6 +585,7 @@ void Driver::on_tick(SteadyTime now) {
   check_lease(now);
   promote_learners();
   leave_stuck_joint();
+  expire_waiting(now);
   if ((apply_stalled_ || disk_full_) && leads() && conf_.voters.size() > 1 && !transfer_)
     transfer_ = Transfer{.deadline = now + std::chrono::seconds(1), .done = [](const Result<>&) {}};
   // The library gives a transfer up after an election timeout; so do we, and may try another.

@@ -24,6 +24,7 @@
 #include "raft/engine.h"
 #include "raft/state_machine.h"
 #include "replica/membership.h"
+#include "replica/stats.h"
 #include "wal/log.h"
 
 namespace rq::replica {
@@ -31,6 +32,7 @@ namespace rq::replica {
 struct Timing {
   std::chrono::milliseconds tick{50};
   int election_ticks = 20;    // -raft-heartbeat-timeout
+  int retry_ticks = 0;        // -raft-election-timeout: how long a candidate waits for votes; 0: as election_ticks
   int heartbeat_ticks = 2;
   std::chrono::milliseconds leader_lease{500};
 };
@@ -41,12 +43,14 @@ struct Limits {
   std::size_t queue_bytes = 256u << 20;      // waiting and uncommitted proposals together
   std::size_t queue_requests = 100'000;
   std::size_t reads_waiting = 100'000;
+  std::chrono::nanoseconds enqueue_time = std::chrono::seconds(10);   // -raft-apply-timeout: until a proposal is part of a group
 };
 
 struct Proposal {
   std::string bytes;
   bool alone = false;                         // must be an entry of its own
   std::shared_ptr<raft::Waiter> waiter;       // may be null
+  SteadyTime begun;                           // when its client asked; the epoch: unknown
 };
 
 using ReadDone = std::function<void(Result<Index>)>;
@@ -137,6 +141,10 @@ class Driver {
   std::optional<SteadyTime> last_leader_contact() const { return last_leader_contact_; }
   std::size_t queued_bytes() const { return queued_bytes_; }
   const std::optional<Error>& broken() const { return broken_; }
+  Stats& stats() { return stats_; }
+  // Leader: when each peer was heard last; those that were never heard are not in it.
+  const std::unordered_map<RaftId, SteadyTime>& contacts() const { return contacts_; }
+  SteadyTime led_since() const { return led_since_; }
 
  private:
   struct Uncommitted {           // a group of ours in the log
@@ -144,10 +152,11 @@ class Driver {
     Term term;
     std::vector<std::shared_ptr<raft::Waiter>> waiters;
     std::size_t bytes = 0;
+    SteadyTime proposed;
   };
   struct ReadBatch {
     std::vector<std::pair<ReadDone, SteadyTime>> reads;
-    SteadyTime reissue_at;
+    SteadyTime reissue_at, issued;
   };
   struct ConfWait {
     std::optional<raft::ConfChange> change;   // not proposed yet
@@ -159,6 +168,7 @@ class Driver {
 
   void propose_groups();
   void propose_group();
+  void expire_waiting(SteadyTime now);
   void issue_reads(SteadyTime now);
   void carry_out();
   void carry_out(raft::Ready&& ready);
@@ -169,6 +179,7 @@ class Driver {
   void take_waiters(ApplyItem& item);
   void on_snapshot(raft::SnapshotDescriptor&& descriptor, PersistItem& item);
   void on_role();
+  void log_role(const raft::Status& status) const;
   void on_tick(SteadyTime now);
   void check_lease(SteadyTime now);
   void promote_learners();
@@ -230,6 +241,7 @@ class Driver {
   bool apply_stalled_ = false;
   bool disk_full_ = false;
   std::optional<Error> broken_;
+  Stats stats_;
 };
 
 }  // namespace rq::replica

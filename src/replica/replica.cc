@@ -105,6 +105,7 @@ Replica::Replica(const Options& options, Clock& clock, Rng& rng, raft::StateMach
     : options_(options), clock_(clock), machine_(machine), events_(events), shell_(std::make_unique<Shell>(*this)) {
   raft::Options engine_options{.id = options.self,
                                .election_ticks = options.timing.election_ticks,
+                               .retry_ticks = options.timing.retry_ticks,
                                .heartbeat_ticks = options.timing.heartbeat_ticks,
                                .seed = rng.next()};
   const auto make_engine = [engine_options] { return raft::make_raft_engine(engine_options); };
@@ -227,7 +228,8 @@ void Replica::publish() {
   fresh = View{.role = status.role, .leader = status.leader, .term = status.term, .commit = status.commit,
                .last_index = status.last_index, .conf_index = driver_->conf_index(), .last_term = status.last_term,
                .own_term_committed = status.own_term_committed, .conf = driver_->conf(), .record = driver_->record(),
-               .peers = status.peers, .leader_contact = driver_->last_leader_contact(), .broken = driver_->broken()};
+               .peers = status.peers, .leader_contact = driver_->last_leader_contact(), .broken = driver_->broken(),
+               .led_since = driver_->led_since(), .contacts = driver_->contacts()};
   const std::lock_guard lock(mutex_);
   view_ = std::move(fresh);
 }
@@ -297,6 +299,10 @@ void Replica::transfer(RaftId to, SteadyTime deadline, ConfDone done) {
   if (!posted) (*shared)(fail(Errc::NotOpen));
 }
 
+void Replica::shut_down(Error why) {
+  raft_inbox_.post(Work([why = std::move(why)](Driver& driver) { driver.log_failed(why); }));
+}
+
 // ---- wal thread
 
 void Replica::run_wal() {
@@ -321,6 +327,7 @@ bool Replica::write_out(std::vector<WalInput>& inputs) {
   bool sync = false;
   bool full = false;
   Result<> result;
+  const SteadyTime begun = clock_.now();
   for (WalInput& input : inputs) {
     result = append(input.item);
     while (!result && result.error().code == Errc::NoSpace && !stopping_.load()) {
@@ -338,7 +345,12 @@ bool Replica::write_out(std::vector<WalInput>& inputs) {
     log::info("store", "disk has space again, writes are taken");
     raft_inbox_.post(RaftInput(DiskFull{false}));
   }
-  if (result && sync) result = log_->sync();
+  const SteadyTime written = clock_.now();
+  driver_->stats().append.record(written - begun);
+  if (result && sync) {
+    result = log_->sync();
+    driver_->stats().fsync.record(clock_.now() - written);
+  }
   Persisted newest;
   for (WalInput& input : inputs) {
     if (input.item.ready_number != 0) newest = {input.item.engine, input.item.ready_number};
@@ -477,8 +489,12 @@ Result<> Replica::try_apply(const raft::Entry& entry, std::span<const std::share
   if (entry.type == raft::EntryType::ConfChange || entry.payload->empty()) return machine_.skip(entry.index, entry.term);
   RQ_TRY(const GroupView view, read_group(*entry.payload));
   RQ_ASSERT(waiters.empty() || waiters.size() == view.proposals.size());
-  return machine_.apply({.index = entry.index, .term = entry.term, .wall_ms = view.wall_ms, .seed = view.seed,
-                         .proposals = view.proposals, .waiters = waiters});
+  const SteadyTime begun = clock_.now();
+  const Result<> result = machine_.apply({.index = entry.index, .term = entry.term, .wall_ms = view.wall_ms, .seed = view.seed,
+                                          .proposals = view.proposals, .waiters = waiters});
+  driver_->stats().apply.record(clock_.now() - begun);
+  driver_->stats().entries_applied.add();
+  return result;
 }
 
 void Replica::set_applied(Index index, Term term) {

@@ -20,6 +20,7 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <unordered_map>
 #include <variant>
 #include <vector>
 
@@ -56,6 +57,9 @@ struct View {
   std::vector<raft::PeerStatus> peers;
   std::optional<SteadyTime> leader_contact;
   std::optional<Error> broken;                 // the engine or the log stopped: restart needed
+  // Leader: since when it leads, and when it heard each peer last (those it never heard are missing).
+  SteadyTime led_since;
+  std::unordered_map<RaftId, SteadyTime> contacts;
 };
 
 class Replica {
@@ -92,6 +96,7 @@ class Replica {
   void join(Member joiner, SteadyTime deadline, ConfDone done);
   void remove(std::string node_id, SteadyTime deadline, ConfDone done);
   void transfer(RaftId to, SteadyTime deadline, ConfDone done);
+  void shut_down(Error why);                                   // takes no part in Raft from now on; local reads go on
   void on_apply_thread(std::function<void()> work);            // between two entries
 
   bool is_leader() const { return leader_.load(std::memory_order_acquire); }
@@ -109,6 +114,7 @@ class Replica {
   void fresh_view(std::function<void(const View&)> done);      // asks the raft thread
   std::uint64_t log_bytes() const { return log_->disk_bytes(); }
   Index log_first() const { return log_->first(); }
+  const Stats& stats() const { return driver_->stats(); }
 
  private:
   struct Persisted { std::uint64_t engine = 0, ready = 0; };

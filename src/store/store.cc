@@ -167,7 +167,7 @@ void Store::write(const std::shared_ptr<SqlJob>& job, bool read_only) {
 
 void Store::propose(const std::shared_ptr<SqlJob>& job) {
   const bool alone = job->alone && !job->request.read_only();
-  replica_->propose({.bytes = proposal_bytes(job->request), .alone = alone, .waiter = job});
+  replica_->propose({.bytes = proposal_bytes(job->request), .alone = alone, .waiter = job, .begun = job->begun});
 }
 
 // Whether the request fits its time is decided once, here, on the writer between two entries, before the log.

@@ -54,6 +54,7 @@ replica::Timing timing_of(const config::Options& options) {
   replica::Timing timing;
   timing.tick = std::max(std::chrono::milliseconds(1), std::chrono::duration_cast<std::chrono::milliseconds>(options.raft_heartbeat_timeout / 20));
   timing.election_ticks = std::max(4, static_cast<int>(options.raft_heartbeat_timeout / timing.tick));
+  timing.retry_ticks = std::max(timing.election_ticks, static_cast<int>(options.raft_election_timeout / timing.tick));
   timing.heartbeat_ticks = std::max(1, timing.election_ticks / 10);
   timing.leader_lease = std::chrono::duration_cast<std::chrono::milliseconds>(options.raft_leader_lease_timeout);
   return timing;
@@ -188,6 +189,8 @@ void Server::start_edges() {
                                           [facts = facts_of(options_, clock_)](const cluster::Node& node, const store::Store* store) {
                                             return cluster::status_json(facts, node, store);
                                           });
+  node_->set_upkeep({.reap = {.voter = options_.raft_reap_node_timeout, .read_replica = options_.raft_reap_read_only_node_timeout},
+                     .contact = options_.raft_heartbeat_timeout, .shut_down_when_removed = options_.raft_remove_shutdown});
   transport_->start(node_->handlers());
   log::info("cluster", "service listening on " + options_.raft_adv_addr);
 
@@ -219,7 +222,8 @@ void Server::start_edges() {
 
 void Server::open_store() {
   log::info("store", "opening store with node ID " + options_.node_id + ", listening on " + options_.raft_addr);
-  const store::Options options{.data_dir = options_.data_dir, .self = identity_.raft_id, .timing = timing_of(options_), .limits = {},
+  const store::Options options{.data_dir = options_.data_dir, .self = identity_.raft_id, .timing = timing_of(options_),
+                               .limits = {.enqueue_time = options_.raft_apply_timeout.count() > 0 ? options_.raft_apply_timeout : config::Duration::max()},
                                .foreign_keys = options_.fk, .read_connections_max = static_cast<int>(options_.db_max_ro_conns),
                                .net_threads = http_->net_threads()};
   Result<std::unique_ptr<store::Store>> store = store::Store::open(options, disk_, clock_, rng_, metrics_, *node_);

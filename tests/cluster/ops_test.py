@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+"""What operators see and do: flags, start and stop, logs, reaping, hand-over, metrics, profiles, the doctor.
+
+usage: ops_test.py [name...]
+"""
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+from harness import BINARY, Cluster, Node, free_port, wait_for
+
+
+def run(*args, seconds=20, env=None):
+    """Runs rqlited to its end: exit code, stdout, stderr."""
+    done = subprocess.run([BINARY, *args], stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, text=True, env=env)
+    return done.returncode, done.stdout, done.stderr
+
+
+def variable(node, group, name):
+    return node.json("GET", "/debug/vars?key=" + group)[group][name]
+
+
+def test_version_and_help():
+    code, out, err = run("-version")
+    assert (code, out) == (0, ""), (code, out)
+    assert re.fullmatch(r"rqlited 10 linux \w+ gcc-[\d.]+ sqlite3\.\d+\.\d+ \(commit ([0-9a-f]{40}|unknown), compiler g\+\+\)\n", err), err
+    for flag in ("-h", "-help", "--help"):
+        code, out, err = run(flag)
+        assert code == 0 and out == "" and "\nUsage: rqlited [flags] <data directory>\n  -auth string\n" in err, err[:300]
+    code, _, err = run("-nosuch", "d")
+    assert code == 2 and err.startswith("flag provided but not defined: -nosuch\n"), err[:100]
+    assert run()[0] == 1
+
+
+def test_start_and_stop_log():
+    with Cluster(1) as c:
+        n = c.nodes[0].start().wait_ready()
+        n.execute("CREATE TABLE t(v)")
+        assert n.stop() == 0
+        log = n.log()
+        line = r"\[%s\] \d{4}/\d\d/\d\d \d\d:\d\d:\d\d %s"
+        at = 0
+        for component, text in (
+                ("rqlited", "rqlited starting, version 10, SQLite 3\\.[\\d.]+, commit \\w+, compiler \\(toolchain\\) gcc-[\\d.]+, compiler \\(command\\) g\\+\\+\n"),
+                ("rqlited", "gcc-[\\d.]+, target architecture is \\w+, operating system target is linux\n"),
+                ("rqlited", "launch command: "),
+                ("rqlited", "no preexisting node state detected in %s, node may be bootstrapping\n" % re.escape(n.dir)),
+                ("mux", "mux serving on %s, advertising %s\n" % (n.raft_addr, n.raft_addr)),
+                ("cluster", "service listening on %s\n" % n.raft_addr),
+                ("http", "execute queue processing started with capacity 1024, batch size 128, timeout 50ms\n"),
+                ("http", "service listening on %s\n" % n.http_addr),
+                ("store", "opening store with node ID n1, listening on %s\n" % n.raft_addr),
+                ("rqlited", "node HTTP API available at http://%s\n" % n.http_addr),
+                ("rqlited", "connect using the command-line tool via 'rqlite -H 127.0.0.1 -p %d'\n" % n.http),
+                ("rqlited", "visit the rqlite console for this node at http://%s/console/\n" % n.http_addr),
+                ("rqlited", "received signal \"terminated\"\n"),
+                ("http", "closing HTTP service on %s\n" % n.http_addr),
+                ("store", "store closed with node ID n1"),
+                ("rqlited", "rqlite server stopped\n")):
+            found = re.search(line % (component, text), log[at:])
+            assert found, "%s: %s\nnot behind\n%s" % (component, text, log[:at][-300:])
+            at += found.start()
+        n.start().wait_ready()
+        assert "preexisting node state detected in %s\n" % n.dir in n.log()
+
+
+def test_signals():
+    with Cluster(1) as c:
+        n = c.nodes[0].start().wait_ready()
+        for sig in (signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
+            n.process.send_signal(sig)
+        wait_for(lambda: "received signal \"hangup\"" in n.log(), "the log of SIGHUP")
+        n.execute("CREATE TABLE t(v)")
+        n.process.send_signal(signal.SIGINT)
+        assert n.process.wait(20) == 0
+        assert "received signal \"interrupt\"" in n.log()
+        n.start().wait_ready()
+        n.process.send_signal(signal.SIGQUIT)
+        assert n.process.wait(20) == 2
+        assert "SIGQUIT: quit" in n.log() and re.search(r"thread \d+ \(raft\)\n(    .*\n)*    rq::replica::Replica::run_raft", n.log()), n.log()[-3000:]
+
+
+def test_foreign_files_in_the_data_directory():
+    with Cluster(1) as c:
+        n = c.nodes[0]
+        os.makedirs(n.dir + "/lost+found")
+        for name in (".snapshot", "notes.txt", "raft.db.bak"):
+            with open(os.path.join(n.dir, name), "w") as f:
+                f.write("mine")
+        n.start().wait_ready()
+        n.execute("CREATE TABLE t(v)")
+        n.stop()
+        n.start().wait_ready()
+        assert sorted(set(os.listdir(n.dir)) & {"lost+found", ".snapshot", "notes.txt", "raft.db.bak"}) == [".snapshot", "lost+found", "notes.txt", "raft.db.bak"]
+
+
+def test_json_log():
+    with Cluster(1, args=["-log-format", "json", "-log-level", "WARN"]) as c:
+        n = c.nodes[0].start().wait_ready()
+        n.stop()
+        lines = [x for x in n.log().splitlines() if x.startswith("{")]
+        assert not lines, lines                     # a quiet life has no warnings
+        n.args = ["-log-format", "json"]
+        n.start().wait_ready()
+        n.stop()
+        lines = [json.loads(x) for x in n.log().splitlines() if x.startswith("{")]
+        assert any(x["component"] == "rqlited" and x["level"] == "info" and x["msg"] == "rqlite server stopped" for x in lines)
+        assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", x["time"]) for x in lines)
+
+
+def test_raft_log_level():
+    with Cluster(3, args=["-raft-log-level", "INFO"]) as c:
+        c.start()
+        old = c.leader()
+        assert re.search(r"\[raft\] \S+ \S+ \[INFO\]  election won: term=\d+", old.log())
+        old.kill()
+        new = c.leader()
+        assert re.search(r"\[raft\] \S+ \S+ \[INFO\]  election won: term=\d+", new.log())
+
+
+def test_reaping_of_voters_and_read_replicas():
+    with Cluster(4, args=["-raft-reap-node-timeout", "2s", "-raft-reap-read-only-node-timeout", "1s"]) as c:
+        for i, n in enumerate(c.nodes):
+            n.start(join=[c.nodes[0].raft_addr] if i else None, extra=["-raft-non-voter"] if i == 3 else []).wait_ready()
+        leader = c.leader()
+        voter, replica = c.followers()[0], c.nodes[3]
+        voter = next(n for n in c.followers() if n is not replica)
+        ids = lambda: sorted(leader.json("GET", "/nodes?nonvoters"))
+        wait_for(lambda: len(ids()) == 4, "four members")
+        replica.kill()
+        wait_for(lambda: replica.id not in ids(), "the dead read replica gone")
+        voter.kill()
+        begun = time.monotonic()
+        wait_for(lambda: voter.id not in ids(), "the dead voter gone")
+        took = time.monotonic() - begun
+        assert 1.5 < took < 6, took
+        assert variable(leader, "store", "nodes_reaped_ok") == 2
+        assert variable(leader, "store", "nodes_reaped_failed") == 0
+        assert "successfully reaped voting node %s\n" % voter.id in leader.log()
+        assert "successfully reaped non-voting node %s\n" % replica.id in leader.log()
+        leader.execute("CREATE TABLE t(v)")
+        # the leader's own absence is nobody else's
+        other = next(n for n in c.live() if n is not leader)
+        leader.process.send_signal(signal.SIGSTOP)
+        wait_for(lambda: other.leader() != leader.id, "the stopped leader missed")
+        time.sleep(2.5)
+        leader.process.send_signal(signal.SIGCONT)
+        wait_for(lambda: c.leader().execute("INSERT INTO t VALUES(1)"), "a leader again")
+        assert len(c.leader().json("GET", "/nodes")) == 2
+
+
+def test_remove_shutdown_stops_raft():
+    with Cluster(3, args=["-raft-remove-shutdown"]) as c:
+        c.start()
+        gone = c.followers()[0]
+        assert gone.request("DELETE", "/remove", {"id": gone.id})[0] == 200
+        wait_for(lambda: gone.state() == "Shutdown", "Raft to stop on the removed node")
+        assert gone.rows("SELECT 1", "none") == [[1]]
+        assert not gone.ready()
+        assert gone.stop() == 0
+
+
+def main():
+    wanted = sys.argv[1:]
+    tests = [(n, f) for n, f in globals().items() if n.startswith("test_") and (not wanted or any(w in n for w in wanted))]
+    failed = 0
+    for name, test in tests:
+        begun = time.monotonic()
+        try:
+            test()
+            print("ok   %-60s %6.2f s" % (name, time.monotonic() - begun), flush=True)
+        except Exception as error:  # noqa: BLE001: every failure is reported, the others still run
+            failed += 1
+            print("FAIL %-60s %s: %s" % (name, type(error).__name__, error), flush=True)
+    print("ops: %d passed, %d failed" % (len(tests) - failed, failed))
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
