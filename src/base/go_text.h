@@ -23,6 +23,8 @@ std::string rfc3339_text(WallTime time);
 // "0 B", "4.1 kB", "70 kB": factor 1000, one decimal below 10.
 std::string friendly_size(std::uint64_t bytes);
 
+bool is_utf8(std::string_view text);
+
 // Appends `text` as a JSON string, quoted, escaped as spec http-api section 8 says (<, >, &, U+2028/9 escaped,
 // invalid UTF-8 replaced by U+FFFD).
 void append_json_string(std::string& out, std::string_view text);

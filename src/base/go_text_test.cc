@@ -94,5 +94,10 @@ TEST(GoText, IndentsJson) {
             "{\n    \"a\": [\n        1,\n        {\n            \"b\": \"x,[\\\"\"\n        }\n    ],\n    \"c\": [],\n    \"d\": {}\n}");
 }
 
+TEST(GoText, KnowsUtf8) {
+  EXPECT_TRUE(is_utf8("") && is_utf8(std::string_view("a\0b", 3)) && is_utf8("h\xc3\xa9\xe6\x97\xa5\xf0\x9f\x98\x80"));
+  for (const char* bad : {"\xff", "a\xc3", "\xc0\x80", "\xed\xa0\x80", "\xf5\x80\x80\x80", "\xe6\x97"}) EXPECT_FALSE(is_utf8(bad)) << bad;
+}
+
 }  // namespace
 }  // namespace rq
