@@ -1,7 +1,8 @@
 // Invariants
 //   1. Everything but Link::send() runs on the peer thread. A link's output side has a mutex, so that any thread may send.
 //   2. A call's `done` is called once: it is in calls_ until then, and whoever takes it out calls it.
-//   3. on_peer_dead(id) follows the delivery of all messages that had come from id.
+//   3. A link's TLS session is used with its mutex held; the plain text of one read is handled without it.
+//   4. on_peer_dead(id) follows the delivery of all messages that had come from id.
 #include "transport/transport.h"
 
 #pragma GCC diagnostic push
@@ -41,7 +42,6 @@ using Resolver = net::ip::basic_resolver<Tcp, net::io_context::executor_type>;
 using Timer = net::steady_timer;
 using Milliseconds = std::chrono::milliseconds;
 
-constexpr auto kHelloTime = std::chrono::seconds(5);
 constexpr auto kRetryFirst = Milliseconds(20);
 constexpr auto kRetryMax = Milliseconds(500);
 constexpr std::size_t kReadBytes = 64 * 1024;
@@ -49,7 +49,8 @@ constexpr std::size_t kKeptBuffer = 256 * 1024;
 constexpr int kCallLinksMax = 8;
 constexpr std::size_t kCallLinkBusy = 256 * 1024;
 constexpr std::size_t kCallsServedMax = 4096;
-constexpr auto kIdleClose = std::chrono::seconds(60);
+constexpr auto kIdleClose = std::chrono::seconds(90);         // answering side
+constexpr auto kIdleCloseAsking = std::chrono::seconds(45);
 
 std::string text_of(const Tcp::endpoint& endpoint) {
   const std::string host = endpoint.address().to_string();
@@ -84,13 +85,15 @@ class Link : public std::enable_shared_from_this<Link> {
  public:
   Link(TransportImpl& owner, Socket&& socket) : owner_(owner), socket_(std::move(socket)) {}
 
+  // Before start(): all that comes and goes is inside of this session. `established`: null, or called once it is.
+  void secure(std::unique_ptr<tls::Session> session, std::function<void()> established);
   void start();                                    // begins to read
   // Any thread. Sends at once where nothing waits; false: closed, or more than `limit` bytes wait.
   bool send(std::string&& bytes, std::size_t limit);
   void close();                                    // peer thread; the owner hears nothing of it
   std::size_t queued() const {
     const std::lock_guard lock(mutex_);
-    return out_.size() - out_at_;
+    return out_.size() - out_at_ + before_handshake_.size();
   }
   Socket& socket() { return socket_; }
   const std::string& remote() const { return remote_; }
@@ -103,11 +106,16 @@ class Link : public std::enable_shared_from_this<Link> {
   std::function<void()> on_batch_end;
   std::function<void(const error_code&, const std::string& why)> on_end;
   FrameReader reader;
+  bool heard = false;                              // a whole message came
+  bool may_idle_out = false;                       // of calls: ends when nobody uses it
+  const std::shared_ptr<std::atomic<int>> serving = std::make_shared<std::atomic<int>>(0);   // requests of it under way here
   SteadyTime last_used = std::chrono::steady_clock::now();
   SteadyTime born = std::chrono::steady_clock::now();
 
  private:
   void read();
+  bool decrypt(std::string_view bytes, std::string& plain, std::string& why);
+  void queue(std::string&& bytes, const std::lock_guard<std::mutex>& lock);
   void wait_writable();
   void end(const error_code& error, const std::string& why);
   bool write_some(const std::lock_guard<std::mutex>&);
@@ -117,6 +125,9 @@ class Link : public std::enable_shared_from_this<Link> {
   std::string in_;
   std::string remote_, local_;
   mutable std::mutex mutex_;                       // guards the output side below, and the closing of the socket
+  std::unique_ptr<tls::Session> session_;
+  std::function<void()> established_;
+  std::string before_handshake_;                   // plain text that waits for the end of the handshake
   std::string out_;
   std::size_t out_at_ = 0;
   bool waiting_writable_ = false;
@@ -171,7 +182,11 @@ class TransportImpl final : public Transport, public std::enable_shared_from_thi
   };
   class CallResponder;
 
-  using Dialed = std::function<void(const error_code&, std::shared_ptr<Link>)>;
+  struct DialError {
+    error_code code;                               // success: of TLS, see text
+    std::string text;                              // for people and clients
+  };
+  using Dialed = std::function<void(const DialError&, std::shared_ptr<Link>)>;   // link: null after an error
   void dial(const std::string& addr, Dialed done);
   void accept(Acceptor& acceptor);
   void accepted(Socket&& socket);
@@ -181,10 +196,12 @@ class TransportImpl final : public Transport, public std::enable_shared_from_thi
   bool on_request(const std::shared_ptr<Link>& link, MessageFrame&& frame);
   void refuse(const std::shared_ptr<Link>& link, const std::string& why);
   void complain(const std::string& remote, const std::string& why);
+  void handshake_failed(const Link& link, const std::string& why);
+  void make_room();
   void sweep();
 
   void dial_peer(Peer& peer);
-  void peer_dialed(RaftId id, std::uint64_t generation, const error_code& error, std::shared_ptr<Link> link);
+  void peer_dialed(RaftId id, std::uint64_t generation, const DialError& error, std::shared_ptr<Link> link);
   void retry_later(Peer& peer);
   void raft_link_ended(RaftId id);
   void unreachable(RaftId id);
@@ -193,8 +210,8 @@ class TransportImpl final : public Transport, public std::enable_shared_from_thi
   void begin_call(std::uint32_t id);
   void send_call(std::uint32_t id, const std::shared_ptr<Link>& link);
   void finish_call(std::uint32_t id, Result<std::string> result);
-  void call_dialed(const std::string& addr, const error_code& error, std::shared_ptr<Link> link);
-  void call_link_ended(const std::string& addr, const std::shared_ptr<Link>& link, const error_code& error);
+  void call_dialed(const std::string& addr, const DialError& error, std::shared_ptr<Link> link);
+  void call_link_ended(const std::string& addr, const std::shared_ptr<Link>& link, const std::string& why);
 
   const Options options_;
   Metrics& metrics_;
@@ -240,7 +257,37 @@ void Link::start() {
   ::setsockopt(socket_.native_handle(), IPPROTO_TCP, TCP_USER_TIMEOUT, &unanswered_ms, sizeof unanswered_ms);
   note_addresses();
   in_.resize(kReadBytes);
+  {
+    const std::lock_guard lock(mutex_);
+    if (session_ && !session_->out().empty()) queue(std::exchange(session_->out(), {}), lock);
+  }
   read();
+}
+
+void Link::secure(std::unique_ptr<tls::Session> session, std::function<void()> established) {
+  const std::lock_guard lock(mutex_);
+  session_ = std::move(session);
+  established_ = std::move(established);
+  session_->begin();
+}
+
+// What the session makes of bytes of the peer. False: it has ended, `why` says how.
+bool Link::decrypt(std::string_view bytes, std::string& plain, std::string& why) {
+  std::function<void()> established;
+  bool good = false;
+  {
+    const std::lock_guard lock(mutex_);
+    if (closed_) return false;
+    good = session_->receive(bytes, plain);
+    if (session_->established()) {
+      established = std::exchange(established_, nullptr);
+      if (good && !before_handshake_.empty()) (void)session_->send(std::exchange(before_handshake_, {}));
+    }
+    if (!session_->out().empty()) queue(std::exchange(session_->out(), {}), lock);
+    if (!good) why = session_->error();
+  }
+  if (good && established) established();
+  return good;
 }
 
 void Link::read() {
@@ -248,7 +295,14 @@ void Link::read() {
     if (error) return self->end(error, error == net::error::eof ? "EOF" : "read: " + reason(error));
     self->last_used = std::chrono::steady_clock::now();
     std::string_view bytes(self->in_.data(), size);
+    std::string plain, why;
     bool going_on = true;
+    if (self->session_) {
+      going_on = self->decrypt(bytes, plain, why);
+      if (!going_on && why != "EOF" && !self->heard) self->owner_.handshake_failed(*self, why);
+      if (!going_on) return self->end(net::error::operation_aborted, why);
+      bytes = plain;
+    }
     while (going_on) {
       Result<std::optional<MessageFrame>> frame = self->reader.next(bytes);
       if (!frame) {
@@ -257,6 +311,7 @@ void Link::read() {
         return self->end(net::error::invalid_argument, frame.error().text());
       }
       if (!*frame) break;
+      self->heard = true;
       going_on = self->on_frame && self->on_frame(std::move(**frame));
       if (self->next_on_frame) self->on_frame = std::exchange(self->next_on_frame, nullptr);
     }
@@ -281,16 +336,28 @@ bool Link::write_some(const std::lock_guard<std::mutex>&) {
 
 bool Link::send(std::string&& bytes, std::size_t limit) {
   const std::lock_guard lock(mutex_);
-  if (closed_ || out_.size() - out_at_ + bytes.size() > limit + kFramePayloadMax) return false;
+  if (closed_ || out_.size() - out_at_ + before_handshake_.size() + bytes.size() > limit + kFramePayloadMax) return false;
+  if (!session_) {
+    queue(std::move(bytes), lock);
+  } else if (!session_->established()) {
+    before_handshake_ += bytes;
+    if (!session_->out().empty()) queue(std::exchange(session_->out(), {}), lock);
+  } else {
+    if (!session_->send(bytes)) return false;
+    queue(std::exchange(session_->out(), {}), lock);
+  }
+  return true;
+}
+
+// Bytes as they go over the wire: at once where nothing waits.
+void Link::queue(std::string&& bytes, const std::lock_guard<std::mutex>& lock) {
   const bool nothing_waits = out_.empty();
   if (nothing_waits) out_ = std::move(bytes);
   else out_ += bytes;
   if (nothing_waits) (void)write_some(lock);
-  if (!out_.empty() && !waiting_writable_) {
-    waiting_writable_ = true;
-    net::post(owner_.context(), [self = shared_from_this()] { self->wait_writable(); });
-  }
-  return true;
+  if (out_.empty() || waiting_writable_) return;
+  waiting_writable_ = true;
+  net::post(owner_.context(), [self = shared_from_this()] { self->wait_writable(); });
 }
 
 void Link::wait_writable() {
@@ -308,6 +375,12 @@ void Link::close() {
     const std::lock_guard lock(mutex_);
     if (closed_) return;
     closed_ = true;
+    if (session_ && session_->established() && out_.empty()) {
+      session_->finish();
+      out_ = std::exchange(session_->out(), {});
+      (void)write_some(lock);
+    }
+    established_ = nullptr;
     error_code ignored;
     socket_.shutdown(Tcp::socket::shutdown_both, ignored);
     socket_.close(ignored);
@@ -409,11 +482,17 @@ void TransportImpl::accept(Acceptor& acceptor) {
 
 void TransportImpl::accepted(Socket&& socket) {
   metrics_.counter("mux", "num_connections_handled").add();
+  make_room();
   if (accepted_.size() >= options_.connections_max) {
     metrics_.counter("cluster", "num_conn_rejected").add();
     return;                                        // closed by going out of scope
   }
   auto link = std::make_shared<Link>(*this, std::move(socket));
+  if (options_.tls_server) {
+    auto session = options_.tls_server->session({});
+    if (!session) return;
+    link->secure(std::move(session), nullptr);
+  }
   accepted_.insert(link);
   std::weak_ptr<Link> weak = link;
   link->on_end = [this, weak](const error_code&, const std::string&) {
@@ -424,6 +503,21 @@ void TransportImpl::accepted(Socket&& socket) {
     return here && on_first_frame(here, std::move(frame));
   };
   link->start();
+}
+
+// Silent strangers go before members: of those that have not said hello the oldest is closed when there are too many.
+void TransportImpl::make_room() {
+  std::size_t silent = 0;
+  std::shared_ptr<Link> oldest;
+  for (const auto& link : accepted_) {
+    if (link->on_batch_end) continue;
+    ++silent;
+    if (!oldest || link->born < oldest->born) oldest = link;
+  }
+  if (!oldest || (silent < options_.greetings_max && accepted_.size() < options_.connections_max)) return;
+  metrics_.counter("cluster", "num_conn_rejected").add();
+  accepted_.erase(oldest);
+  oldest->close();
 }
 
 bool TransportImpl::on_first_frame(const std::shared_ptr<Link>& link, MessageFrame&& frame) {
@@ -466,6 +560,14 @@ void TransportImpl::complain(const std::string& remote, const std::string& why) 
   log::warn("mux", "connection from " + remote + " refused: " + why);
 }
 
+// Also of connections that we opened: the other side's refusal may come after our part of the handshake.
+void TransportImpl::handshake_failed(const Link& link, const std::string& why) {
+  const SteadyTime now = std::chrono::steady_clock::now();
+  if (now - complained_ < std::chrono::seconds(1)) return;
+  complained_ = now;
+  log::warn("mux", "TLS handshake error with " + link.remote() + ": " + why);
+}
+
 void TransportImpl::serve_raft(const std::shared_ptr<Link>& link, const Hello& hello) {
   const RaftId from = hello.from;
   ++incoming_[from];
@@ -505,15 +607,29 @@ void TransportImpl::serve_raft(const std::shared_ptr<Link>& link, const Hello& h
   }
 }
 
-// Connections that never said hello, and call connections that nobody uses, end.
+// Connections that never said hello, and call connections that nobody uses, end. The asking side is the first to end an idle
+// one: a request must not meet a connection that is being closed.
 void TransportImpl::sweep() {
   const SteadyTime now = std::chrono::steady_clock::now();
   std::vector<std::shared_ptr<Link>> silent;
-  for (const auto& link : accepted_)
-    if (!link->on_batch_end && now - link->born > kHelloTime && now - link->last_used > kHelloTime) silent.push_back(link);
+  for (const auto& link : accepted_) {
+    if (!link->on_batch_end ? now - link->born > options_.greeting_time : link->may_idle_out && link->serving->load() == 0 && now - link->last_used > kIdleClose)
+      silent.push_back(link);
+  }
   for (const auto& link : silent) {
     accepted_.erase(link);
     link->close();
+  }
+  std::set<const Link*> asking;
+  for (const auto& [id, call] : calls_) asking.insert(call.link.get());
+  for (auto& [addr, pool] : pools_) {
+    std::erase_if(pool.links, [&, &addr = addr](const std::shared_ptr<Link>& link) {
+      if (asking.contains(link.get()) || now - link->last_used < kIdleCloseAsking) return false;
+      link->close();
+      const std::lock_guard lock(mutex_);
+      --stats_[addr].open;
+      return true;
+    });
   }
   sweep_timer_->expires_after(std::chrono::seconds(1));
   sweep_timer_->async_wait([this](const error_code& error) {
@@ -525,28 +641,41 @@ void TransportImpl::sweep() {
 
 void TransportImpl::dial(const std::string& addr, Dialed done) {
   std::string host, port;
-  if (!split(addr, host, port)) return net::post(context_, [done = std::move(done)] { done(net::error::invalid_argument, nullptr); });
+  if (!split(addr, host, port))
+    return net::post(context_, [addr, done = std::move(done)] { done({net::error::invalid_argument, "dial tcp " + addr + ": missing port in address"}, nullptr); });
   if (host.empty()) host = "localhost";
-  auto link = std::make_shared<Link>(*this, Socket(context_.get_executor()));
+  auto dialled = std::make_shared<Link>(*this, Socket(context_.get_executor()));
   auto timer = std::make_shared<Timer>(context_, options_.connect_timeout);
   auto finished = std::make_shared<bool>(false);
-  const auto finish = [link, timer, finished, done = std::move(done)](const error_code& error) {
-    if (std::exchange(*finished, true)) return;
+  // The operation under way holds the link, not this.
+  const auto finish = [weak = std::weak_ptr<Link>(dialled), timer, finished, done = std::move(done)](const DialError& error) {
+    const std::shared_ptr<Link> link = weak.lock();
+    if (!link || std::exchange(*finished, true)) return;
     timer->cancel();
-    if (error) link->close();
-    done(error, error ? nullptr : link);
+    const bool failed = error.code || !error.text.empty();
+    if (failed) link->close();
+    done(error, failed ? nullptr : link);
   };
-  timer->async_wait([finish](const error_code& canceled) {
-    if (!canceled) finish(net::error::timed_out);
+  timer->async_wait([finish, addr](const error_code& canceled) {
+    if (!canceled) finish({net::error::timed_out, "dial tcp " + addr + ": i/o timeout"});
   });
-  const auto connect = [link, finish](const std::vector<Tcp::endpoint>& endpoints) {
-    net::async_connect(link->socket(), endpoints, [finish](const error_code& error, const Tcp::endpoint&) { finish(error); });
+  const auto connected = [this, link = dialled, addr, host, finish](const error_code& error) {
+    if (error) return finish({error, "dial tcp " + addr + ": connect: " + reason(error)});
+    if (!options_.tls_client) return finish({});
+    auto session = options_.tls_client->session(host);
+    if (!session) return finish({net::error::no_memory, "dial tcp " + addr + ": out of memory"});
+    link->secure(std::move(session), [finish] { finish({}); });
+    link->on_end = [finish](const error_code&, const std::string& why) { finish({{}, why}); };
+    link->start();
+  };
+  const auto connect = [link = dialled, connected](const std::vector<Tcp::endpoint>& endpoints) {
+    net::async_connect(link->socket(), endpoints, [connected](const error_code& error, const Tcp::endpoint&) { connected(error); });
   };
   error_code not_numeric;
   const net::ip::address address = net::ip::make_address(host, not_numeric);
   if (!not_numeric) return connect({Tcp::endpoint(address, static_cast<unsigned short>(std::strtoul(port.c_str(), nullptr, 10)))});
-  resolver_.async_resolve(host, port, [connect, finish](const error_code& error, const Resolver::results_type& found) {
-    if (error) return finish(error);
+  resolver_.async_resolve(host, port, [connect, connected](const error_code& error, const Resolver::results_type& found) {
+    if (error) return connected(error);
     std::vector<Tcp::endpoint> endpoints;
     for (const auto& one : found) endpoints.push_back(one.endpoint());
     connect(endpoints);
@@ -585,12 +714,12 @@ void TransportImpl::set_peers(std::vector<std::pair<RaftId, std::string>> peers)
 
 void TransportImpl::dial_peer(Peer& peer) {
   peer.dialing = true;
-  dial(peer.addr, [this, id = peer.id, generation = peer.generation](const error_code& error, std::shared_ptr<Link> link) {
+  dial(peer.addr, [this, id = peer.id, generation = peer.generation](const DialError& error, std::shared_ptr<Link> link) {
     peer_dialed(id, generation, error, std::move(link));
   });
 }
 
-void TransportImpl::peer_dialed(RaftId id, std::uint64_t generation, const error_code& error, std::shared_ptr<Link> link) {
+void TransportImpl::peer_dialed(RaftId id, std::uint64_t generation, const DialError& error, std::shared_ptr<Link> link) {
   bool dead = false;
   {
     const std::lock_guard lock(mutex_);
@@ -602,7 +731,7 @@ void TransportImpl::peer_dialed(RaftId id, std::uint64_t generation, const error
     Peer& peer = found->second;
     peer.dialing = false;
     if (!link) {
-      dead = error == net::error::connection_refused && !incoming_.contains(id) && !std::exchange(peer.told_dead, true);
+      dead = error.code == net::error::connection_refused && !incoming_.contains(id) && !std::exchange(peer.told_dead, true);
       retry_later(peer);
     } else {
       peer.told_dead = false;
@@ -622,7 +751,7 @@ void TransportImpl::peer_dialed(RaftId id, std::uint64_t generation, const error
         }
         raft_link_ended(id);
       };
-      link->start();
+      if (!options_.tls_client) link->start();     // else it was for the handshake
       link->send(std::move(bytes), kMessageMax);
       peer.link = std::move(link);
     }
@@ -722,15 +851,15 @@ void TransportImpl::begin_call(std::uint32_t id) {
   pool.waiting.push_back(id);
   if (pool.dialing > 0) return;
   ++pool.dialing;
-  dial(call.addr, [this, addr = call.addr](const error_code& error, std::shared_ptr<Link> link) { call_dialed(addr, error, std::move(link)); });
+  dial(call.addr, [this, addr = call.addr](const DialError& error, std::shared_ptr<Link> link) { call_dialed(addr, error, std::move(link)); });
 }
 
-void TransportImpl::call_dialed(const std::string& addr, const error_code& error, std::shared_ptr<Link> link) {
+void TransportImpl::call_dialed(const std::string& addr, const DialError& error, std::shared_ptr<Link> link) {
   Pool& pool = pools_[addr];
   --pool.dialing;
   const std::vector<std::uint32_t> waiting = std::exchange(pool.waiting, {});
   if (!link) {
-    for (const std::uint32_t id : waiting) finish_call(id, fail(Errc::Unreachable, "dial tcp " + addr + ": connect: " + reason(error)));
+    for (const std::uint32_t id : waiting) finish_call(id, fail(Errc::Unreachable, error.text));
     return;
   }
   std::weak_ptr<Link> weak = link;
@@ -740,10 +869,10 @@ void TransportImpl::call_dialed(const std::string& addr, const error_code& error
     finish_call(frame.stream, decode_response(frame.payload));
     return true;
   };
-  link->on_end = [this, addr, weak](const error_code& why, const std::string&) {
+  link->on_end = [this, addr, weak](const error_code&, const std::string& why) {
     if (auto ended = weak.lock()) call_link_ended(addr, ended, why);
   };
-  link->start();
+  if (!options_.tls_client) link->start();         // else it was for the handshake
   std::string hello;
   append_frames(hello, FrameType::Hello, 0, encode(Hello{Channel::Call, 0, options_.self, {}, {}}));
   link->send(std::move(hello), kMessageMax);
@@ -768,7 +897,7 @@ void TransportImpl::send_call(std::uint32_t id, const std::shared_ptr<Link>& lin
   if (!link->send(std::move(bytes), kMessageMax)) finish_call(id, fail(Errc::Busy, "too much waits for " + call.addr));
 }
 
-void TransportImpl::call_link_ended(const std::string& addr, const std::shared_ptr<Link>& link, const error_code& error) {
+void TransportImpl::call_link_ended(const std::string& addr, const std::shared_ptr<Link>& link, const std::string& why) {
   std::erase(pools_[addr].links, link);
   {
     const std::lock_guard lock(mutex_);
@@ -777,15 +906,17 @@ void TransportImpl::call_link_ended(const std::string& addr, const std::shared_p
   std::vector<std::uint32_t> affected;
   for (const auto& [id, call] : calls_)
     if (call.link == link) affected.push_back(id);
-  const std::string why = "read tcp " + link->local() + "->" + link->remote() + ": " + (error == net::error::eof ? "EOF" : "read: " + reason(error));
+  const std::string text = "read tcp " + link->local() + "->" + link->remote() + ": " + why;
+  // A server that refuses our certificate says so after we have sent: nothing of it was looked at.
+  const bool refused = !link->heard && why.starts_with("remote error: tls: ");
   for (const std::uint32_t id : affected) {
     Call& call = calls_.at(id);
-    if (call.type == CallType::NodeMeta && !std::exchange(call.retried, true)) {
+    if (call.type == CallType::NodeMeta && !refused && !std::exchange(call.retried, true)) {
       metrics_.counter("cluster", "num_client_force_new_conn").add();
       call.link.reset();
       begin_call(id);
     } else {
-      finish_call(id, fail(Errc::Closed, why));
+      finish_call(id, fail(refused ? Errc::Unreachable : Errc::Closed, refused ? why : text));
     }
   }
 }
@@ -821,13 +952,16 @@ std::vector<Transport::PoolStats> TransportImpl::pool_stats() const {
 class TransportImpl::CallResponder final : public Responder {
  public:
   CallResponder(std::shared_ptr<std::atomic<std::size_t>> served, const std::shared_ptr<Link>& link, std::uint32_t stream)
-      : served_(std::move(served)), link_(link), remote_(link->remote()), stream_(stream) {}
+      : served_(std::move(served)), serving_(link->serving), link_(link), remote_(link->remote()), stream_(stream) {
+    serving_->fetch_add(1);
+  }
   ~CallResponder() override {
     if (!answered_) reply(fail(Errc::Internal, "request was dropped"));
   }
   void reply(Result<std::string> result) override {
     if (std::exchange(answered_, true)) return;
     served_->fetch_sub(1);
+    serving_->fetch_sub(1);
     const std::shared_ptr<Link> link = link_.lock();
     if (!link) return;
     std::string bytes;
@@ -838,6 +972,7 @@ class TransportImpl::CallResponder final : public Responder {
 
  private:
   const std::shared_ptr<std::atomic<std::size_t>> served_;
+  const std::shared_ptr<std::atomic<int>> serving_;
   const std::weak_ptr<Link> link_;
   const std::string remote_;
   const std::uint32_t stream_;
@@ -847,6 +982,7 @@ class TransportImpl::CallResponder final : public Responder {
 void TransportImpl::serve_calls(const std::shared_ptr<Link>& link) {
   std::weak_ptr<Link> weak = link;
   link->on_batch_end = [] {};                      // also marks it as past its hello
+  link->may_idle_out = true;
   link->next_on_frame = [this, weak](MessageFrame&& frame) {
     auto here = weak.lock();
     return here && on_request(here, std::move(frame));

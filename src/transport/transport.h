@@ -8,6 +8,10 @@
 // it never touches another. Byte format: docs/formats/peer-wire.md. The messages are ours, encoded by protobuf-lite
 // (transport/wire.proto, C++); the crate's decoder never sees bytes of the network (design section 6, trap 10).
 //
+// With TLS (Options::tls_server, tls_client) the same bytes travel inside; the hello then comes after the handshake. Who has
+// not said hello within its time is cut off; when too many are on their way there, the oldest goes first, so that silent
+// strangers don't keep members out. Call connections that nobody uses end: on the asking side before the answering one.
+//
 // Threads: all functions may be called from any thread. Handlers are called on the transport's own thread and must not
 // block it. Addresses are resolved anew at each dial. stop() ends all work, waits for it, may be called twice.
 #pragma once
@@ -24,6 +28,7 @@
 #include "base/result.h"
 #include "base/types.h"
 #include "raft/engine.h"
+#include "tls/tls.h"
 
 namespace rq::transport {
 
@@ -38,6 +43,10 @@ struct Options {
   RaftId self;
   std::chrono::milliseconds connect_timeout = std::chrono::seconds(30);
   std::size_t connections_max = 512;
+  std::size_t greetings_max = 128;             // connections of which no hello has come yet
+  std::chrono::milliseconds greeting_time = std::chrono::seconds(5);   // for hello, and TLS handshake before it
+  std::shared_ptr<tls::Config> tls_server;     // null: plain text. Both or none
+  std::shared_ptr<tls::Config> tls_client;
   std::size_t raft_queue_bytes_max = 256u << 20; // per peer; beyond it messages are dropped (Raft repeats them)
 };
 
@@ -78,7 +87,7 @@ class Transport {
   virtual void send(std::vector<raft::Message>&& messages) = 0;
 
   // `done` is called exactly once. Errors: Unreachable (not connected; detail like "dial tcp A: connect: connection
-  // refused"; nothing was sent), Closed (the connection ended while waiting: unknown outcome; detail like "read tcp
+  // refused" or "tls: failed to verify certificate: ..."; nothing was carried out), Closed (the connection ended while waiting: unknown outcome; detail like "read tcp
   // A->B: read: connection reset by peer"), Timeout, TooLarge, or what the other side answered.
   virtual void call(const std::string& addr, CallType type, std::string payload, SteadyTime deadline,
                     std::function<void(Result<std::string>)> done) = 0;

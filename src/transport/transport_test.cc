@@ -3,10 +3,16 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include "transport/transport.h"
 
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <condition_variable>
 #include <mutex>
+
+#include "tls/test_certificates.h"
 
 namespace rq::transport {
 namespace {
@@ -37,9 +43,11 @@ struct Side {
     std::unique_lock lock(mutex);
     return changed.wait_for(lock, seconds(10), condition);
   }
-  void start(std::uint64_t self, Metrics& metrics, int port) {
+  void start(std::uint64_t self, Metrics& metrics, int port, Options options = {}) {
     addr = "127.0.0.1:" + std::to_string(port);
-    auto made = Transport::listen({.bind_addr = addr, .advertised_addr = addr, .self = RaftId{self}}, metrics);
+    options.bind_addr = options.advertised_addr = addr;
+    options.self = RaftId{self};
+    auto made = Transport::listen(options, metrics);
     ASSERT_TRUE(made) << made.error().text();
     transport = *std::move(made);
     transport->start({.on_messages =
@@ -67,11 +75,43 @@ struct Side {
   }
 };
 
-class TransportTest : public ::testing::Test {
+// A connection that speaks no protocol of ours.
+class Stranger {
+ public:
+  explicit Stranger(int port) : fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in addr{};
+    addr.sin_family = AF_INET;
+    addr.sin_port = htons(static_cast<std::uint16_t>(port));
+    addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(::connect(fd_, reinterpret_cast<sockaddr*>(&addr), sizeof addr), 0);
+  }
+  ~Stranger() { ::close(fd_); }
+  void send(const std::string& bytes) { (void)::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL); }
+  bool was_cut_off() {
+    for (char buffer[4096];;) {
+      pollfd poller{fd_, POLLIN, 0};
+      if (::poll(&poller, 1, 10'000) <= 0) return false;
+      if (::recv(fd_, buffer, sizeof buffer, 0) <= 0) return true;
+    }
+  }
+
+ private:
+  const int fd_;
+};
+
+// Without and with TLS: the same must hold.
+class TransportTest : public ::testing::TestWithParam<bool> {
  protected:
+  Options options(const std::string& certificate = "node") {
+    if (!GetParam()) return {};
+    const std::string cert = certificates.path(certificate + ".pem"), key = certificates.path(certificate + ".key"), ca = certificates.path("ca.pem");
+    return {.tls_server = *tls::Config::server({.cert_file = cert, .key_file = key, .ca_file = ca, .verify_client = true}),
+            .tls_client = *tls::Config::client({.cert_file = cert, .key_file = key, .ca_file = ca})};
+  }
   void SetUp() override {
-    a.start(1, metrics, 15301);
-    b.start(2, metrics, 15302);
+    certificates.issue("node");
+    a.start(1, metrics, 15301, options());
+    b.start(2, metrics, 15302, options());
     a.transport->set_cluster_id(9);
     b.transport->set_cluster_id(9);
     a.transport->set_peers({{RaftId{2}, b.addr}});
@@ -91,10 +131,13 @@ class TransportTest : public ::testing::Test {
     FAIL() << "no connection";
   }
   Result<std::string> call(const std::string& addr, const std::string& payload, std::chrono::milliseconds patience = seconds(10)) {
+    return call(a, addr, payload, patience);
+  }
+  static Result<std::string> call(Side& from, const std::string& addr, const std::string& payload, std::chrono::milliseconds patience = seconds(10)) {
     std::mutex mutex;
     std::condition_variable done;
     std::optional<Result<std::string>> answer;
-    a.transport->call(addr, CallType::Join, payload, std::chrono::steady_clock::now() + patience, [&](Result<std::string> result) {
+    from.transport->call(addr, CallType::Join, payload, std::chrono::steady_clock::now() + patience, [&](Result<std::string> result) {
       const std::lock_guard lock(mutex);
       answer = std::move(result);
       done.notify_all();
@@ -103,11 +146,14 @@ class TransportTest : public ::testing::Test {
     done.wait(lock, [&] { return answer.has_value(); });
     return *std::move(answer);
   }
+  tls::TestCertificates certificates;
   Metrics metrics;
   Side a, b;
 };
 
-TEST_F(TransportTest, KeepsTheOrderOfMessages) {
+INSTANTIATE_TEST_SUITE_P(, TransportTest, ::testing::Bool(), [](const auto& given) { return given.param ? "Tls" : "Plain"; });
+
+TEST_P(TransportTest, KeepsTheOrderOfMessages) {
   connect();
   for (std::uint64_t i = 1; i <= 2000; ++i)
     a.transport->send({heartbeat(1, 2, 2, i, i % 700)});
@@ -117,7 +163,7 @@ TEST_F(TransportTest, KeepsTheOrderOfMessages) {
     if (message.term == Term{2}) { EXPECT_EQ(message.index.value, next++); }
 }
 
-TEST_F(TransportTest, CarriesLargeMessages) {
+TEST_P(TransportTest, CarriesLargeMessages) {
   connect();
   raft::Message large = heartbeat(1, 2, 3, 4);
   large.type = raft::MessageType::Append;
@@ -127,12 +173,12 @@ TEST_F(TransportTest, CarriesLargeMessages) {
   EXPECT_EQ(b.messages.back().entries[0].payload->size(), 50'000'000u);
 }
 
-TEST_F(TransportTest, AnswersCalls) {
+TEST_P(TransportTest, AnswersCalls) {
   EXPECT_EQ(*call(b.addr, "hello"), "echo hello");
   EXPECT_EQ(call(b.addr, std::string(3'000'000, 'x'))->size(), 3'000'005u);
 }
 
-TEST_F(TransportTest, TellsARefusedDialFromALostAnswer) {
+TEST_P(TransportTest, TellsARefusedDialFromALostAnswer) {
   const auto refused = call("127.0.0.1:1", "x");
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error(), (Error{Errc::Unreachable, "dial tcp 127.0.0.1:1: connect: connection refused"}));
@@ -141,18 +187,18 @@ TEST_F(TransportTest, TellsARefusedDialFromALostAnswer) {
   EXPECT_EQ(late.error().code, Errc::Timeout);
 }
 
-TEST_F(TransportTest, NoticesTheDeathOfAPeerAtOnce) {
+TEST_P(TransportTest, NoticesTheDeathOfAPeerAtOnce) {
   connect();
   b.transport->send({heartbeat(2, 1, 1)});
   b.transport->stop();
   b.transport.reset();
-  b.start(99, metrics, 15303);          // for TearDown
+  b.start(99, metrics, 15303, options());          // for TearDown
   EXPECT_TRUE(a.wait([&] { return a.dead == 1; }));
 }
 
-TEST_F(TransportTest, AForeignClusterIsNotHeard) {
+TEST_P(TransportTest, AForeignClusterIsNotHeard) {
   Side c;
-  c.start(3, metrics, 15304);
+  c.start(3, metrics, 15304, options());
   c.transport->set_cluster_id(10);
   c.transport->set_peers({{RaftId{2}, b.addr}});
   connect();
@@ -162,6 +208,66 @@ TEST_F(TransportTest, AForeignClusterIsNotHeard) {
     const std::lock_guard lock(b.mutex);
     for (const raft::Message& message : b.messages) EXPECT_NE(message.term, Term{77});
   }
+  c.transport->stop();
+}
+
+TEST_P(TransportTest, SilentStrangersDoNotKeepAMemberOut) {
+  Side c;
+  Options few = options();
+  few.greetings_max = 4;
+  c.start(4, metrics, 15305, few);
+  std::vector<std::unique_ptr<Stranger>> strangers;
+  for (int i = 0; i < 40; ++i) strangers.push_back(std::make_unique<Stranger>(15305));
+  EXPECT_EQ(*call(c.addr, "me"), "echo me");
+  EXPECT_TRUE(strangers.front()->was_cut_off());
+  c.transport->stop();
+}
+
+TEST_P(TransportTest, WhoSaysNothingInTimeIsCutOff) {
+  Side c;
+  Options hasty = options();
+  hasty.greeting_time = std::chrono::milliseconds(200);
+  c.start(8, metrics, 15309, hasty);
+  EXPECT_TRUE(Stranger(15309).was_cut_off());
+  c.transport->stop();
+}
+
+TEST_P(TransportTest, NoiseHurtsNobodyElse) {
+  for (int i = 0; i < 20; ++i) {
+    Stranger stranger(15302);
+    stranger.send(std::string(5000, static_cast<char>(i * 13)));
+    EXPECT_TRUE(stranger.was_cut_off());
+  }
+  EXPECT_EQ(*call(b.addr, "still there"), "echo still there");
+}
+
+class TransportTls : public TransportTest {};
+INSTANTIATE_TEST_SUITE_P(, TransportTls, ::testing::Values(true), [](const auto&) { return "Tls"; });
+
+TEST_P(TransportTls, SaysWhyTheOtherSideIsNotTrusted) {
+  Side c;
+  certificates.issue("elsewhere", {.names = "DNS:elsewhere"});
+  c.start(5, metrics, 15306, options("elsewhere"));
+  EXPECT_EQ(call(c.addr, "x").error(),
+            (Error{Errc::Unreachable, "tls: failed to verify certificate: x509: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs"}));
+  c.transport->stop();
+}
+
+TEST_P(TransportTls, ARefusedCertificateIsARefusedDial) {
+  Side c;
+  Options bare = options();
+  bare.tls_client = *tls::Config::client({.ca_file = certificates.path("ca.pem")});
+  c.start(6, metrics, 15307, bare);
+  EXPECT_EQ(call(a, b.addr, "x").value(), "echo x");
+  EXPECT_EQ(call(c, b.addr, "x").error(), (Error{Errc::Unreachable, "remote error: tls: certificate required"}));
+  c.transport->stop();
+}
+
+TEST_P(TransportTls, PlainAndTlsDoNotMeet) {
+  Side c;
+  c.start(7, metrics, 15308, Options{});
+  EXPECT_EQ(call(c, b.addr, "x").error().code, Errc::Closed);
+  EXPECT_EQ(call(a, c.addr, "x").error().code, Errc::Unreachable);
   c.transport->stop();
 }
 
