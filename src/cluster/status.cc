@@ -383,7 +383,7 @@ std::string status_json(const StatusFacts& facts, const Node& node, const store:
     tree["mux"]["addr"] = facts.mux_addr;
     tree["mux"]["handlers"].set_raw("\"\\u0001\\u0002\"");
     tree["mux"]["timeout"] = "30s";
-    tree["mux"]["tls"] = "disabled";
+    tree["mux"]["tls"] = facts.mux_tls ? "enabled" : "disabled";
     put_network(tree["network"]);
     put_store(tree["store"], facts, node, *store);
     put_sqlite(tree["store"]["sqlite3"], facts, *store);

@@ -16,6 +16,7 @@ struct StatusFacts {
   std::string version, commit, build_time, compiler;
   std::string executable;
   std::string mux_addr;
+  bool mux_tls = false;
   WallTime started;
   std::chrono::nanoseconds apply_timeout{}, heartbeat_timeout{}, election_timeout{}, commit_timeout{}, lease_timeout{};
   std::chrono::nanoseconds snapshot_interval{}, reap_timeout{}, reap_read_only_timeout{};

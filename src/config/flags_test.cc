@@ -243,8 +243,7 @@ TEST(Flags, RefuseTimingThatRaftCannotWorkWith) {
 
 TEST(Flags, NameTheFirstOneWhoseFeatureIsBuiltLater) {
   const Arguments later[] = {{"-cdc-config", "stdout"}, {"-extensions-path", "/"}, {"-otlp-endpoint", "a:1"}, {"-auto-backup", "f"}, {"-auto-restore", "f"},
-                             {"-http-ca-cert", "f"}, {"-http-verify-client"}, {"-node-ca-cert", "f"}, {"-node-no-verify"}, {"-node-verify-client"},
-                             {"-node-verify-server-name", "n"}, {"-compress-snap-transport"}, {"-disco-config", "f"}, {"-disco-key", "k"},
+                             {"-compress-snap-transport"}, {"-disco-config", "f"}, {"-disco-key", "k"},
                              {"-auto-vacuum-int", "1h"}, {"-slow-query-log", "1s"}};
   for (Arguments arguments : later) {
     const std::string text = std::string("fatal: not supported yet: ") + arguments[0] + "\n";
@@ -252,8 +251,6 @@ TEST(Flags, NameTheFirstOneWhoseFeatureIsBuiltLater) {
     EXPECT_EQ(refused(arguments), (Exit{1, text}));
   }
   expect_fatal({
-      {{"-http-cert", "c", "-http-key", "k", "d"}, "not supported yet: -http-cert"},
-      {{"-node-key", "k", "-node-cert", "c", "d"}, "not supported yet: -node-key"},
       {{"-disco-mode", "dns", "-bootstrap-expect", "3", "-cdc-config", "x", "d"}, "not supported yet: -disco-mode"},
   });
 }

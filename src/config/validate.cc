@@ -235,10 +235,7 @@ Problem validate_timing(Options& o) {
 Problem unsupported(const std::vector<std::string>& changed) {
   static constexpr std::string_view kLater[] = {
       "extensions-path",         "cdc-config",      "auto-backup",        "auto-restore",           "auto-vacuum-int",
-      "http-ca-cert",            "http-cert",       "http-key",           "http-verify-client",     "http-verify-common-name",
-      "node-ca-cert",            "node-cert",       "node-key",           "node-no-verify",         "node-verify-client",
-      "node-verify-server-name", "compress-snap-transport", "disco-mode", "disco-config",           "node-verify-common-name",
-      "disco-key",               "slow-query-log"};
+      "compress-snap-transport", "disco-mode",      "disco-config",       "disco-key",              "slow-query-log"};
   for (const std::string& name : changed)
     if (name.starts_with("otlp-") || std::ranges::find(kLater, name) != std::end(kLater)) return "not supported yet: -" + name;
   return std::nullopt;

@@ -448,7 +448,7 @@ std::string Api::http_status() const {
   append_json_string(out, options_.cluster_addr);
   out += ",\"timeout\":\"30s\"},\"queue\":{\"_default\":{\"batch_size\":" + std::to_string(options_.queue.batch_size) +
          ",\"max_size\":" + std::to_string(options_.queue.capacity) + ",\"sequence_number\":" + std::to_string(queue_.written_sequence()) +
-         ",\"timeout\":\"" + go_duration_text(options_.queue.timeout) + "\"}},\"tls\":{\"enabled\":\"false\"}}";
+         ",\"timeout\":\"" + go_duration_text(options_.queue.timeout) + "\"}},\"tls\":" + options_.tls_status + "}";
   return out;
 }
 

@@ -25,6 +25,7 @@ struct ApiOptions {
   std::string version = "10";
   std::string allow_origin;                                 // empty: header absent
   std::string bind_addr, cluster_addr;                      // for /status
+  std::string tls_status = "{\"enabled\":\"false\"}";       // for /status, JSON
   const auth::CredentialStore* credentials = nullptr;       // null: no auth
   QueueOptions queue;
   std::vector<std::string> command_line;

@@ -17,6 +17,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <list>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -26,6 +27,7 @@
 #include "base/log.h"
 #include "base/thread_name.h"
 #include "http/server.h"
+#include "http/server_stream.h"
 
 namespace rq::http {
 
@@ -33,7 +35,7 @@ namespace net = boost::asio;
 namespace beast_http = boost::beast::http;
 using Tcp = net::ip::tcp;
 using boost::system::error_code;
-using Socket = net::basic_stream_socket<Tcp, net::io_context::executor_type>;
+using Socket = Stream::Socket;
 using Acceptor = net::basic_socket_acceptor<Tcp, net::io_context::executor_type>;
 using SteadyTime = std::chrono::steady_clock::time_point;
 
@@ -63,6 +65,8 @@ namespace {
 constexpr std::size_t kReadSmall = 4096;
 constexpr std::size_t kReadLarge = 256 * 1024;
 constexpr std::size_t kKeptBuffer = 16 * 1024;
+constexpr std::size_t kScratch = 64 * 1024;
+constexpr std::size_t kOverLimit = 256;              // connections beyond the limit while idle ones are being closed
 constexpr auto kSweep = std::chrono::milliseconds(500);
 
 class ServerImpl;
@@ -116,10 +120,14 @@ class NetThread {
   void post(std::shared_ptr<HttpExchange> exchange, Response&& response);
   void post(std::function<void()> work);
   void drain();
+  void close_longest_idle();
+  void handshake_failed(const std::string& who, const std::string& why);
 
   ServerImpl& server;
   const unsigned number;
   std::unordered_set<Http1Connection*> connections;   // outlives the context, whose handlers hold the connections
+  std::list<Http1Connection*> handshaking;            // oldest first
+  std::string scratch = std::string(kScratch, '\0');
   net::io_context context;
   net::steady_timer sweep;
   std::string date;
@@ -136,11 +144,13 @@ class NetThread {
   std::mutex mutex_;                   // guards handed_
   std::vector<Handed> handed_;
   std::vector<Handed> taken_;
+  SteadyTime complained_;
 };
 
 class Http1Connection final : public std::enable_shared_from_this<Http1Connection> {
  public:
-  Http1Connection(NetThread& owner, Socket&& socket, const Limits& limits) : owner_(owner), socket_(std::move(socket)), limits_(limits) {}
+  Http1Connection(NetThread& owner, Socket&& socket, const Limits& limits, std::unique_ptr<tls::Session> session)
+      : owner_(owner), stream_(std::move(socket), std::move(session), owner.scratch), limits_(limits) {}
   ~Http1Connection();
 
   void start();
@@ -148,6 +158,8 @@ class Http1Connection final : public std::enable_shared_from_this<Http1Connectio
   void sweep(SteadyTime now, bool stopping);
   void close();
   bool busy() const { return !exchanges_.empty() || writing_ || streaming_; }
+  bool idle() const { return !busy() && !in_request_; }
+  SteadyTime last_read() const { return last_read_; }
   NetThread& owner() { return owner_; }
 
  private:
@@ -169,9 +181,12 @@ class Http1Connection final : public std::enable_shared_from_this<Http1Connectio
   void flush();
   void on_written(error_code error, std::size_t size);
   void make_parser();
+  void handshake_over();
+  std::string client() const;
 
   NetThread& owner_;
-  Socket socket_;
+  Stream stream_;
+  std::optional<std::list<Http1Connection*>::iterator> handshake_;   // place in owner_.handshaking
   const Limits& limits_;
   std::string buffer_;                 // bytes read and not parsed: [begin_, end_)
   std::size_t begin_ = 0, end_ = 0;
@@ -194,7 +209,7 @@ class Http1Connection final : public std::enable_shared_from_this<Http1Connectio
 
 class ServerImpl final : public Server {
  public:
-  ServerImpl(unsigned net_threads, const Limits& limits) : limits_(limits) {
+  ServerImpl(unsigned net_threads, const Limits& limits, std::shared_ptr<tls::Config> tls) : limits_(limits), tls_(std::move(tls)) {
     for (unsigned i = 0; i < net_threads; ++i) threads_.push_back(std::make_unique<NetThread>(*this, i));
   }
   ~ServerImpl() override { stop(); }
@@ -213,6 +228,7 @@ class ServerImpl final : public Server {
  private:
   void accept(Acceptor& acceptor);
   const Limits limits_;
+  const std::shared_ptr<tls::Config> tls_;
   std::vector<std::unique_ptr<NetThread>> threads_;
   std::vector<std::unique_ptr<Acceptor>> acceptors_;
   std::size_t next_thread_ = 0;
@@ -299,9 +315,25 @@ void NetThread::drain() {
   taken_.clear();
 }
 
+// Makes room for a new connection.
+void NetThread::close_longest_idle() {
+  Http1Connection* longest = nullptr;
+  for (Http1Connection* connection : connections)
+    if (connection->idle() && (longest == nullptr || connection->last_read() < longest->last_read())) longest = connection;
+  if (longest != nullptr) longest->shared_from_this()->close();
+}
+
+void NetThread::handshake_failed(const std::string& who, const std::string& why) {
+  const SteadyTime now = std::chrono::steady_clock::now();
+  if (now - complained_ < std::chrono::seconds(1)) return;
+  complained_ = now;
+  log::warn("http", "TLS handshake error from " + who + ": " + why);
+}
+
 // ---- connection
 
 Http1Connection::~Http1Connection() {
+  handshake_over();
   owner_.connections.erase(this);
   owner_.server.connection_count.fetch_sub(1);
 }
@@ -309,10 +341,25 @@ Http1Connection::~Http1Connection() {
 void Http1Connection::start() {
   owner_.connections.insert(this);
   error_code ignored;
-  socket_.set_option(Tcp::no_delay(true), ignored);
-  socket_.non_blocking(true, ignored);
+  stream_.socket().set_option(Tcp::no_delay(true), ignored);
+  stream_.socket().non_blocking(true, ignored);
   make_parser();
+  if (stream_.handshaking()) {
+    handshake_ = owner_.handshaking.insert(owner_.handshaking.end(), this);
+    if (owner_.handshaking.size() > limits_.handshakes) owner_.handshaking.front()->shared_from_this()->close();
+  }
   read();
+}
+
+void Http1Connection::handshake_over() {
+  if (handshake_) owner_.handshaking.erase(*handshake_);
+  handshake_.reset();
+}
+
+std::string Http1Connection::client() const {
+  error_code error;
+  const Tcp::endpoint remote = const_cast<Stream&>(stream_).socket().remote_endpoint(error);
+  return error ? "unknown" : remote.address().to_string() + ":" + std::to_string(remote.port());
 }
 
 void Http1Connection::make_parser() {
@@ -334,16 +381,15 @@ void Http1Connection::read() {
     end_ -= begin_;
     begin_ = 0;
   }
-  if (buffer_.size() < end_ + chunk) buffer_.resize(end_ + chunk);
   reading_ = true;
-  socket_.async_read_some(net::buffer(buffer_.data() + end_, buffer_.size() - end_),
-                          [self = shared_from_this()](const error_code& error, std::size_t size) { self->on_read(error, size); });
+  stream_.async_read(buffer_, end_, chunk, [self = shared_from_this()](const error_code& error, std::size_t size) { self->on_read(error, size); });
 }
 
 void Http1Connection::on_read(error_code error, std::size_t size) {
   reading_ = false;
   if (closed_) return;
   if (error) {
+    if (stream_.handshaking() && !stream_.failure().empty()) owner_.handshake_failed(client(), stream_.failure());
     for (const auto& exchange : exchanges_) exchange->gone.store(true, std::memory_order_relaxed);
     // A client that only shut its sending side down still waits for its answers.
     if (error == net::error::eof && busy() && !incoming_) {
@@ -352,6 +398,7 @@ void Http1Connection::on_read(error_code error, std::size_t size) {
     }
     return close();
   }
+  handshake_over();
   end_ += size;
   last_read_ = std::chrono::steady_clock::now();
   parse();
@@ -582,13 +629,13 @@ void Http1Connection::flush() {
       if (closing_ && !busy() && !incoming_) return close();
     } else {
       error_code error;
-      const std::size_t size = socket_.write_some(net::buffer(out_.data() + out_at_, out_.size() - out_at_), error);
+      const std::size_t size = stream_.write_some(std::string_view(out_).substr(out_at_), error);
       if (error && error != net::error::would_block && error != net::error::try_again) return close();
       out_at_ += error ? 0 : size;
       if (!error) last_write_ = std::chrono::steady_clock::now();
       if (out_at_ < out_.size()) {
         writing_ = true;
-        socket_.async_write_some(net::buffer(out_.data() + out_at_, out_.size() - out_at_),
+        stream_.async_write_some(std::string_view(out_).substr(out_at_),
                                  [self = shared_from_this()](const error_code& result, std::size_t done) { self->on_written(result, done); });
       } else {
         out_at_ = 0;
@@ -618,9 +665,7 @@ void Http1Connection::on_written(error_code error, std::size_t size) {
 // An end that no client takes for a good one.
 void Http1Connection::reset() {
   if (closed_) return;
-  error_code ignored;
-  socket_.set_option(net::socket_base::linger(true, 0), ignored);
-  socket_.close(ignored);                    // no shutdown: that would look like an orderly end
+  stream_.reset();
   close();
 }
 
@@ -628,9 +673,8 @@ void Http1Connection::close() {
   if (closed_) return;
   closed_ = true;
   for (const auto& exchange : exchanges_) exchange->gone.store(true, std::memory_order_relaxed);
-  error_code ignored;
-  socket_.shutdown(Tcp::socket::shutdown_both, ignored);
-  socket_.close(ignored);
+  handshake_over();
+  stream_.close();
   for (const auto& exchange : exchanges_) exchange->answer.reset();
   exchanges_.clear();
   incoming_.reset();
@@ -642,6 +686,7 @@ void Http1Connection::close() {
 void Http1Connection::sweep(SteadyTime now, bool stopping) {
   if (closed_) return;
   if (stopping && !busy()) return close();
+  if (stream_.handshaking() && now - last_read_ > limits_.handshake_time) return close();
   if (writing_ && now - last_write_ > limits_.write_stall) return close();
   if (incoming_ && apart_ && !sink_busy_ && now - last_read_ > limits_.body_stall) return close();
   if (busy()) return;                                    // the server's turn
@@ -708,12 +753,15 @@ void ServerImpl::accept(Acceptor& acceptor) {
       });
       return;
     }
-    if (connection_count.load() >= limits_.connections) {
+    const std::size_t count = connection_count.load();
+    if (count >= limits_.connections) net::post(target.context, [&target] { target.close_longest_idle(); });
+    std::unique_ptr<tls::Session> session = tls_ ? tls_->session({}) : nullptr;
+    if (count >= limits_.connections + kOverLimit || (tls_ && !session)) {
       error_code ignored;
       socket.close(ignored);
     } else {
       connection_count.fetch_add(1);
-      auto connection = std::make_shared<Http1Connection>(target, std::move(socket), limits_);
+      auto connection = std::make_shared<Http1Connection>(target, std::move(socket), limits_, std::move(session));
       net::post(target.context, [connection] { connection->start(); });
     }
     accept(acceptor);
@@ -754,8 +802,9 @@ void ServerImpl::stop() {
 
 }  // namespace
 
-Result<std::unique_ptr<Server>> Server::listen(const std::string& addr, unsigned net_threads, const Limits& limits) {
-  auto server = std::make_unique<ServerImpl>(std::max(1u, net_threads), limits);
+Result<std::unique_ptr<Server>> Server::listen(const std::string& addr, unsigned net_threads, const Limits& limits,
+                                                std::shared_ptr<tls::Config> tls) {
+  auto server = std::make_unique<ServerImpl>(std::max(1u, net_threads), limits, std::move(tls));
   RQ_CHECK(server->bind(addr));
   return std::unique_ptr<Server>(std::move(server));
 }

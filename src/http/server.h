@@ -7,7 +7,8 @@
 // Bodies of any size: a request's may go to a BodySink piece by piece, an answer's may come from a ByteSource; the other end
 // is asked for more only when a piece is gone, so a slow client or disk holds back whoever feeds it. An answer whose source
 // fails is cut off by a reset: a client can't take a part for the whole.
-// Limits (Limits): a client that sends nothing, half a header or half a body, or doesn't read its answers, is cut off.
+// Limits (Limits): a client that sends nothing, half a header or half a body, or doesn't read its answers, is cut off. When
+// there are too many connections, or too many in the TLS handshake, the longest idle of them makes room for the new one.
 // stop(): no new connections, idle ones are closed, running requests get `drain` to end. May be called twice.
 #pragma once
 
@@ -21,6 +22,7 @@
 
 #include "base/byte_source.h"
 #include "base/result.h"
+#include "tls/tls.h"
 
 namespace rq::http {
 
@@ -31,6 +33,8 @@ struct Limits {
   std::size_t pipelined = 64;                               // requests of one connection under way
   std::chrono::seconds header_time{30}, body_stall{30}, idle_time{300}, write_stall{60};
   std::chrono::milliseconds drain{3000};
+  std::chrono::seconds handshake_time{10};                  // of TLS
+  std::size_t handshakes = 512;                             // of TLS, under way on one net thread
 };
 
 struct Request {
@@ -79,8 +83,9 @@ class Service {
 
 class Server {
  public:
-  // Errc::Io "failed to listen on ADDR: ...". `addr` is host:port; an empty host means all addresses.
-  static Result<std::unique_ptr<Server>> listen(const std::string& addr, unsigned net_threads, const Limits& limits);
+  // Errc::Io "failed to listen on ADDR: ...". `addr` is host:port; an empty host means all addresses. With `tls`: HTTPS only.
+  static Result<std::unique_ptr<Server>> listen(const std::string& addr, unsigned net_threads, const Limits& limits,
+                                                std::shared_ptr<tls::Config> tls = nullptr);
   virtual ~Server() = default;
   virtual void start(Service& service) = 0;
   virtual void stop() = 0;

@@ -12,6 +12,8 @@
 #include <mutex>
 #include <vector>
 
+#include "tls/test_certificates.h"
+
 namespace rq::http {
 namespace {
 
@@ -114,6 +116,13 @@ class Client {
   }
   ~Client() { ::close(fd_); }
   void send(std::string_view text) { EXPECT_EQ(::send(fd_, text.data(), text.size(), MSG_NOSIGNAL), static_cast<ssize_t>(text.size())); }
+  std::string read_some() {   // empty: closed, or nothing came in time
+    pollfd poller{fd_, POLLIN, 0};
+    char buffer[65536];
+    if (::poll(&poller, 1, 10'000) <= 0) return {};
+    const ssize_t size = ::recv(fd_, buffer, sizeof buffer, 0);
+    return size <= 0 ? std::string() : std::string(buffer, static_cast<std::size_t>(size));
+  }
   // All that comes until `wanted` is in it or the connection ends; "<closed>" is appended at the end.
   std::string read_until(std::string_view wanted) {
     std::string got;
@@ -137,9 +146,9 @@ class Client {
 
 class HttpServer : public ::testing::Test {
  protected:
-  void start(const Limits& limits) {
+  void start(const Limits& limits, const std::shared_ptr<tls::Config>& config = nullptr) {
     for (port_ = 15100; port_ < 15200; ++port_) {
-      auto server = Server::listen("127.0.0.1:" + std::to_string(port_), 2, limits);
+      auto server = Server::listen("127.0.0.1:" + std::to_string(port_), 2, limits, config);
       if (!server) continue;
       server_ = *std::move(server);
       server_->start(echo_);
@@ -328,6 +337,111 @@ TEST_F(HttpServer, StopsThoughARequestIsHalfSent) {
   server_->stop();
   const std::string end = half.read_until("<never>");
   EXPECT_TRUE(end == "<closed>" || end == "<reset>") << end;
+}
+
+TEST_F(HttpServer, ALongIdleConnectionMakesRoomForANewOne) {
+  start({.connections = 4});
+  std::vector<std::unique_ptr<Client>> idle;
+  for (int i = 0; i < 4; ++i) {
+    idle.push_back(std::make_unique<Client>(port_));
+    idle.back()->send("GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+    EXPECT_NE(idle.back()->read_until("GET/a").find("200"), std::string::npos);
+  }
+  Client fresh(port_);
+  fresh.send("GET /b HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_NE(fresh.read_until("GET/b").find("200"), std::string::npos);
+  EXPECT_EQ(idle[0]->read_until("<never>"), "<closed>");
+}
+
+// HTTPS.
+class HttpsServer : public HttpServer {
+ protected:
+  void SetUp() override { certificates_.issue("server"); }
+  std::shared_ptr<tls::Config> config() {
+    return *tls::Config::server({.cert_file = certificates_.path("server.pem"), .key_file = certificates_.path("server.key"), .protocol = "http/1.1"});
+  }
+  // Speaks TLS over a Client.
+  class Secure {
+   public:
+    Secure(const std::string& ca, int port) : plain_(port), session_((*tls::Config::client({.ca_file = ca}))->session("localhost")) {
+      session_->begin();
+      while (!session_->established() && pump()) {
+      }
+    }
+    bool established() const { return session_->established(); }
+    void send(std::string_view text) {
+      EXPECT_TRUE(session_->send(text));
+      plain_.send(std::exchange(session_->out(), {}));
+    }
+    std::string read_until(std::string_view wanted) {
+      for (std::size_t at = 0; got_.find(wanted, at) == std::string::npos; at = got_.size() - std::min(got_.size(), wanted.size()))
+        if (!pump()) break;
+      return got_;
+    }
+    const std::string& end() const { return session_->error(); }
+
+   private:
+    bool pump() {
+      if (!session_->out().empty()) plain_.send(std::exchange(session_->out(), {}));
+      const std::string bytes = plain_.read_some();
+      return !bytes.empty() && session_->receive(bytes, got_);
+    }
+    Client plain_;
+    std::unique_ptr<tls::Session> session_;
+    std::string got_;
+  };
+  std::string ca() const { return certificates_.path("ca.pem"); }
+  tls::TestCertificates certificates_;
+};
+
+TEST_F(HttpsServer, AnswersPipelinedRequestsInTheirOrder) {
+  start({}, config());
+  Secure client(ca(), port_);
+  client.send("GET /later HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\nPOST /c HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nxyz");
+  while (!echo_.release()) ::usleep(100);
+  const std::string got = client.read_until("POST/cxyz");
+  EXPECT_LT(got.find("late"), got.find("GET/b"));
+  EXPECT_LT(got.find("GET/b"), got.find("POST/cxyz"));
+}
+
+TEST_F(HttpsServer, CarriesLargeBodiesBothWays) {
+  start({}, config());
+  Secure client(ca(), port_);
+  const std::string body(8'000'000, 'b');
+  client.send("POST /big HTTP/1.1\r\nHost: x\r\nContent-Length: 8000003\r\n\r\n" + body + "end");
+  const std::string got = client.read_until("bend");
+  EXPECT_GT(got.size(), body.size());
+  client.send("GET /next HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  EXPECT_NE(client.read_until("<never>").find("GET/next"), std::string::npos);
+  EXPECT_EQ(client.end(), "EOF");        // an orderly end
+}
+
+TEST_F(HttpsServer, TellsPlainClientsSo) {
+  start({}, config());
+  Client client(port_);
+  client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_EQ(client.read_until("<never>"), "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n<closed>");
+  Client noise(port_);
+  noise.send("\x01\x02\x03\x04\x05\x06");
+  EXPECT_TRUE(noise.read_until("<never>").ends_with("<closed>"));
+}
+
+TEST_F(HttpsServer, CutsOffHandshakesThatTakeTooLong) {
+  start({.handshake_time = std::chrono::seconds(1)}, config());
+  Client silent(port_), half(port_);
+  half.send("\x16\x03\x01\x02");
+  EXPECT_EQ(silent.read_until("<never>"), "<closed>");
+  EXPECT_EQ(half.read_until("<never>"), "<closed>");
+}
+
+TEST_F(HttpsServer, SilentHandshakesMakeRoom) {
+  start({.handshakes = 4}, config());
+  std::vector<std::unique_ptr<Client>> silent;
+  for (int i = 0; i < 30; ++i) silent.push_back(std::make_unique<Client>(port_));
+  Secure client(ca(), port_);
+  client.send("GET /in HTTP/1.1\r\nHost: x\r\n\r\n");
+  EXPECT_NE(client.read_until("GET/in").find("200"), std::string::npos);
+  EXPECT_EQ(silent[0]->read_until("<never>"), "<closed>");
 }
 
 }  // namespace

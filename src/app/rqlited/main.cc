@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "app/rqlited/commands.h"
+#include "app/rqlited/security.h"
 #include "app/rqlited/signals.h"
 #include "app/rqlited/version.h"
 #include "auth/credentials.h"
@@ -65,7 +66,7 @@ cluster::StatusFacts facts_of(const config::Options& options, const Clock& clock
   const ssize_t size = ::readlink("/proc/self/exe", path, sizeof path - 1);
   const app::BuildInfo& build = app::build_info();
   return {.version = kVersion, .commit = std::string(build.commit), .build_time = std::string(build.date), .compiler = std::string(build.toolchain),
-          .executable = size > 0 ? std::string(path, static_cast<std::size_t>(size)) : "rqlited", .mux_addr = options.raft_addr,
+          .executable = size > 0 ? std::string(path, static_cast<std::size_t>(size)) : "rqlited", .mux_addr = options.raft_addr, .mux_tls = !options.node_cert.empty(),
           .started = clock.wall(), .apply_timeout = options.raft_apply_timeout, .heartbeat_timeout = options.raft_heartbeat_timeout,
           .election_timeout = options.raft_election_timeout, .commit_timeout = options.raft_commit_timeout,
           .lease_timeout = options.raft_leader_lease_timeout, .snapshot_interval = options.raft_snap_int,
@@ -151,6 +152,7 @@ class Server {
   std::optional<io::DirectoryLock> lock_;
   store::NodeFile identity_;
   bool preexisting_ = false;
+  app::PortTls node_tls_, http_tls_;
   std::unique_ptr<auth::CredentialStore> credentials_;
   std::unique_ptr<transport::Transport> transport_;
   std::unique_ptr<cluster::Node> node_;
@@ -176,15 +178,19 @@ void Server::prepare_directory() {
 
 // Ports first: who cannot have them must not touch the data. HTTP answers before the store is open.
 void Server::start_edges() {
+  Result<app::PortTls> node_tls = app::node_tls(options_);
+  if (!node_tls) die(node_tls.error().text());
+  node_tls_ = *std::move(node_tls);
   auto transport = transport::Transport::listen({.bind_addr = options_.raft_addr, .advertised_addr = options_.raft_adv_addr, .self = identity_.raft_id,
-                                                 .connect_timeout = std::chrono::duration_cast<std::chrono::milliseconds>(options_.cluster_connect_timeout)},
+                                                 .connect_timeout = std::chrono::duration_cast<std::chrono::milliseconds>(options_.cluster_connect_timeout),
+                                                 .tls_server = node_tls_.server, .tls_client = node_tls_.client},
                                                 metrics_);
   if (!transport) die(transport.error().text());
   transport_ = *std::move(transport);
-  log::info("mux", "mux serving on " + options_.raft_addr + ", advertising " + options_.raft_adv_addr);
+  log::info("mux", std::string(node_tls_.server ? "TLS mux" : "mux") + " serving on " + options_.raft_addr + ", advertising " + options_.raft_adv_addr);
   credentials_ = load_credentials(options_.auth);
   const cluster::Identity identity{.node_id = options_.node_id, .raft_id = identity_.raft_id, .raft_addr = options_.raft_adv_addr,
-                                   .api_addr = options_.http_adv_addr, .read_replica = options_.raft_non_voter, .version = kVersion};
+                                   .api_addr = options_.http_adv_addr, .https = !options_.http_cert.empty(), .read_replica = options_.raft_non_voter, .version = kVersion};
   node_ = std::make_unique<cluster::Node>(identity, *transport_, credentials_.get(), clock_, metrics_,
                                           [facts = facts_of(options_, clock_)](const cluster::Node& node, const store::Store* store) {
                                             return cluster::status_json(facts, node, store);
@@ -195,11 +201,14 @@ void Server::start_edges() {
   log::info("cluster", "service listening on " + options_.raft_adv_addr);
 
   const unsigned net_threads = std::max(1u, std::thread::hardware_concurrency() / 2);
-  auto http = http::Server::listen(options_.http_addr, net_threads, {});
+  Result<app::PortTls> http_tls = app::http_tls(options_);
+  if (!http_tls) die(http_tls.error().text());
+  http_tls_ = *std::move(http_tls);
+  auto http = http::Server::listen(options_.http_addr, net_threads, {}, http_tls_.server);
   if (!http) die("failed to start HTTP server: " + http.error().text());
   http_ = *std::move(http);
   http::ApiOptions api{.version = kVersion, .allow_origin = options_.http_allow_origin, .bind_addr = options_.http_addr,
-                       .cluster_addr = options_.raft_adv_addr, .credentials = credentials_.get(),
+                       .cluster_addr = options_.raft_adv_addr, .tls_status = app::http_tls_status(options_), .credentials = credentials_.get(),
                        .queue = {.capacity = static_cast<std::size_t>(options_.write_queue_capacity),
                                  .batch_size = static_cast<std::size_t>(options_.write_queue_batch_size),
                                  .timeout = options_.write_queue_timeout, .transaction = options_.write_queue_tx},
@@ -334,7 +343,10 @@ int Server::run(app::Signals& signals) {
         node_->cancel_waits();
         stop_asked_.set_value();
       },
-      [] {});
+      [this] {
+        node_tls_.reload();
+        http_tls_.reload();
+      });
   open_store();
   auto stop_asked = stop_asked_.get_future();
   if (const Result<> formed = form_cluster(); !formed) {
@@ -342,11 +354,12 @@ int Server::run(app::Signals& signals) {
     (void)stop();
     return 1;
   }
-  log::info("rqlited", "node HTTP API available at http://" + options_.http_adv_addr);
+  const std::string url = (options_.http_cert.empty() ? "http://" : "https://") + options_.http_adv_addr;
+  log::info("rqlited", "node HTTP API available at " + url);
   const std::size_t colon = options_.http_adv_addr.rfind(':');
   log::info("rqlited", "connect using the command-line tool via 'rqlite -H " + options_.http_adv_addr.substr(0, colon) + " -p " +
                            options_.http_adv_addr.substr(colon + 1) + "'");
-  log::info("rqlited", "visit the rqlite console for this node at http://" + options_.http_adv_addr + "/console/");
+  log::info("rqlited", "visit the rqlite console for this node at " + url + "/console/");
   stop_asked.wait();
   return stop();
 }
