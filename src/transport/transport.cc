@@ -1,8 +1,7 @@
 // Invariants
-//   1. Everything but Link::send() runs on the peer thread. A link's output side has a mutex, so that any thread may send.
+//   1. Everything but Link::send() runs on the peer thread.
 //   2. A call's `done` is called once: it is in calls_ until then, and whoever takes it out calls it.
-//   3. A link's TLS session is used with its mutex held; the plain text of one read is handled without it.
-//   4. on_peer_dead(id) follows the delivery of all messages that had come from id.
+//   3. on_peer_dead(id) follows the delivery of all messages that had come from id.
 #include "transport/transport.h"
 
 #pragma GCC diagnostic push
@@ -16,8 +15,6 @@
 #include <boost/asio/steady_timer.hpp>
 #pragma GCC diagnostic pop
 
-#include <netinet/tcp.h>
-
 #include <algorithm>
 #include <map>
 #include <mutex>
@@ -29,6 +26,7 @@
 #include "base/thread_name.h"
 #include "transport/codec.h"
 #include "transport/frames.h"
+#include "transport/link.h"
 
 namespace rq::transport {
 namespace {
@@ -36,7 +34,6 @@ namespace {
 namespace net = boost::asio;
 using Tcp = net::ip::tcp;
 using boost::system::error_code;
-using Socket = net::basic_stream_socket<Tcp, net::io_context::executor_type>;
 using Acceptor = net::basic_socket_acceptor<Tcp, net::io_context::executor_type>;
 using Resolver = net::ip::basic_resolver<Tcp, net::io_context::executor_type>;
 using Timer = net::steady_timer;
@@ -44,18 +41,11 @@ using Milliseconds = std::chrono::milliseconds;
 
 constexpr auto kRetryFirst = Milliseconds(20);
 constexpr auto kRetryMax = Milliseconds(500);
-constexpr std::size_t kReadBytes = 64 * 1024;
-constexpr std::size_t kKeptBuffer = 256 * 1024;
 constexpr int kCallLinksMax = 8;
 constexpr std::size_t kCallLinkBusy = 256 * 1024;
 constexpr std::size_t kCallsServedMax = 4096;
 constexpr auto kIdleClose = std::chrono::seconds(90);         // answering side
 constexpr auto kIdleCloseAsking = std::chrono::seconds(45);
-
-std::string text_of(const Tcp::endpoint& endpoint) {
-  const std::string host = endpoint.address().to_string();
-  return (endpoint.address().is_v6() ? "[" + host + "]" : host) + ":" + std::to_string(endpoint.port());
-}
 
 bool split(const std::string& addr, std::string& host, std::string& port) {
   const std::size_t colon = addr.rfind(':');
@@ -66,75 +56,7 @@ bool split(const std::string& addr, std::string& host, std::string& port) {
   return true;
 }
 
-// The words in which Go's net package says it; clients print them.
-std::string reason(const error_code& error) {
-  if (error == net::error::connection_refused) return "connection refused";
-  if (error == net::error::connection_reset) return "connection reset by peer";
-  if (error == net::error::timed_out) return "i/o timeout";
-  if (error == net::error::host_unreachable) return "no route to host";
-  if (error == net::error::network_unreachable) return "network is unreachable";
-  std::string text = error.message();
-  std::ranges::transform(text, text.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  return text;
-}
-
-class TransportImpl;
-
-// One connection, whoever opened it.
-class Link : public std::enable_shared_from_this<Link> {
- public:
-  Link(TransportImpl& owner, Socket&& socket) : owner_(owner), socket_(std::move(socket)) {}
-
-  // Before start(): all that comes and goes is inside of this session. `established`: null, or called once it is.
-  void secure(std::unique_ptr<tls::Session> session, std::function<void()> established);
-  void start();                                    // begins to read
-  // Any thread. Sends at once where nothing waits; false: closed, or more than `limit` bytes wait.
-  bool send(std::string&& bytes, std::size_t limit);
-  void close();                                    // peer thread; the owner hears nothing of it
-  std::size_t queued() const {
-    const std::lock_guard lock(mutex_);
-    return out_.size() - out_at_ + before_handshake_.size();
-  }
-  Socket& socket() { return socket_; }
-  const std::string& remote() const { return remote_; }
-  const std::string& local() const { return local_; }
-  void note_addresses();
-
-  // Set by the owner. on_frame: false ends the link. on_end: once, after an error or the end of the stream.
-  std::function<bool(MessageFrame&&)> on_frame;
-  std::function<bool(MessageFrame&&)> next_on_frame;   // takes on_frame's place when that returns
-  std::function<void()> on_batch_end;
-  std::function<void(const error_code&, const std::string& why)> on_end;
-  FrameReader reader;
-  bool heard = false;                              // a whole message came
-  bool may_idle_out = false;                       // of calls: ends when nobody uses it
-  const std::shared_ptr<std::atomic<int>> serving = std::make_shared<std::atomic<int>>(0);   // requests of it under way here
-  SteadyTime last_used = std::chrono::steady_clock::now();
-  SteadyTime born = std::chrono::steady_clock::now();
-
- private:
-  void read();
-  bool decrypt(std::string_view bytes, std::string& plain, std::string& why);
-  void queue(std::string&& bytes, const std::lock_guard<std::mutex>& lock);
-  void wait_writable();
-  void end(const error_code& error, const std::string& why);
-  bool write_some(const std::lock_guard<std::mutex>&);
-
-  TransportImpl& owner_;
-  Socket socket_;
-  std::string in_;
-  std::string remote_, local_;
-  mutable std::mutex mutex_;                       // guards the output side below, and the closing of the socket
-  std::unique_ptr<tls::Session> session_;
-  std::function<void()> established_;
-  std::string before_handshake_;                   // plain text that waits for the end of the handshake
-  std::string out_;
-  std::size_t out_at_ = 0;
-  bool waiting_writable_ = false;
-  bool closed_ = false;
-};
-
-class TransportImpl final : public Transport, public std::enable_shared_from_this<TransportImpl> {
+class TransportImpl final : public Transport, public LinkOwner, public std::enable_shared_from_this<TransportImpl> {
  public:
   TransportImpl(const Options& options, Metrics& metrics) : options_(options), metrics_(metrics), context_(1), resolver_(context_.get_executor()) {}
   ~TransportImpl() override { stop(); }
@@ -150,10 +72,7 @@ class TransportImpl final : public Transport, public std::enable_shared_from_thi
   void cancel_calls(const std::string& addr) override;
   std::vector<PoolStats> pool_stats() const override;
 
-  net::io_context& context() { return context_; }
-
  private:
-  friend class Link;
   struct Peer {                                    // whom we send raft messages to
     RaftId id;
     std::string addr;
@@ -195,8 +114,9 @@ class TransportImpl final : public Transport, public std::enable_shared_from_thi
   void serve_calls(const std::shared_ptr<Link>& link);
   bool on_request(const std::shared_ptr<Link>& link, MessageFrame&& frame);
   void refuse(const std::shared_ptr<Link>& link, const std::string& why);
-  void complain(const std::string& remote, const std::string& why);
-  void handshake_failed(const Link& link, const std::string& why);
+  net::io_context& context() override { return context_; }
+  void complain(const std::string& remote, const std::string& why) override;
+  void handshake_failed(const std::string& remote, const std::string& why) override;
   void make_room();
   void sweep();
 
@@ -237,165 +157,6 @@ class TransportImpl final : public Transport, public std::enable_shared_from_thi
   bool members_known_ = false;
   std::map<std::string, PoolStats> stats_;
 };
-
-// ---- link
-
-void Link::note_addresses() {
-  error_code ignored;
-  const Tcp::endpoint remote = socket_.remote_endpoint(ignored);
-  if (!ignored) remote_ = text_of(remote);
-  const Tcp::endpoint local = socket_.local_endpoint(ignored);
-  if (!ignored) local_ = text_of(local);
-}
-
-void Link::start() {
-  error_code ignored;
-  socket_.set_option(Tcp::no_delay(true), ignored);
-  socket_.set_option(net::socket_base::keep_alive(true), ignored);
-  socket_.non_blocking(true, ignored);
-  const unsigned unanswered_ms = 30'000;
-  ::setsockopt(socket_.native_handle(), IPPROTO_TCP, TCP_USER_TIMEOUT, &unanswered_ms, sizeof unanswered_ms);
-  note_addresses();
-  in_.resize(kReadBytes);
-  {
-    const std::lock_guard lock(mutex_);
-    if (session_ && !session_->out().empty()) queue(std::exchange(session_->out(), {}), lock);
-  }
-  read();
-}
-
-void Link::secure(std::unique_ptr<tls::Session> session, std::function<void()> established) {
-  const std::lock_guard lock(mutex_);
-  session_ = std::move(session);
-  established_ = std::move(established);
-  session_->begin();
-}
-
-// What the session makes of bytes of the peer. False: it has ended, `why` says how.
-bool Link::decrypt(std::string_view bytes, std::string& plain, std::string& why) {
-  std::function<void()> established;
-  bool good = false;
-  {
-    const std::lock_guard lock(mutex_);
-    if (closed_) return false;
-    good = session_->receive(bytes, plain);
-    if (session_->established()) {
-      established = std::exchange(established_, nullptr);
-      if (good && !before_handshake_.empty()) (void)session_->send(std::exchange(before_handshake_, {}));
-    }
-    if (!session_->out().empty()) queue(std::exchange(session_->out(), {}), lock);
-    if (!good) why = session_->error();
-  }
-  if (good && established) established();
-  return good;
-}
-
-void Link::read() {
-  socket_.async_read_some(net::buffer(in_), [self = shared_from_this()](const error_code& error, std::size_t size) {
-    if (error) return self->end(error, error == net::error::eof ? "EOF" : "read: " + reason(error));
-    self->last_used = std::chrono::steady_clock::now();
-    std::string_view bytes(self->in_.data(), size);
-    std::string plain, why;
-    bool going_on = true;
-    if (self->session_) {
-      going_on = self->decrypt(bytes, plain, why);
-      if (!going_on && why != "EOF" && !self->heard) self->owner_.handshake_failed(*self, why);
-      if (!going_on) return self->end(net::error::operation_aborted, why);
-      bytes = plain;
-    }
-    while (going_on) {
-      Result<std::optional<MessageFrame>> frame = self->reader.next(bytes);
-      if (!frame) {
-        if (self->on_batch_end) self->on_batch_end();
-        self->owner_.complain(self->remote_, frame.error().text());
-        return self->end(net::error::invalid_argument, frame.error().text());
-      }
-      if (!*frame) break;
-      self->heard = true;
-      going_on = self->on_frame && self->on_frame(std::move(**frame));
-      if (self->next_on_frame) self->on_frame = std::exchange(self->next_on_frame, nullptr);
-    }
-    if (self->on_batch_end) self->on_batch_end();
-    if (!going_on) return self->end(net::error::operation_aborted, "closed");
-    self->read();
-  });
-}
-
-bool Link::write_some(const std::lock_guard<std::mutex>&) {
-  while (out_at_ < out_.size()) {
-    const ssize_t sent = ::send(socket_.native_handle(), out_.data() + out_at_, out_.size() - out_at_, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (sent < 0 && errno == EINTR) continue;
-    if (sent < 0) return errno == EAGAIN || errno == EWOULDBLOCK;   // an error shows up at the reader too
-    out_at_ += static_cast<std::size_t>(sent);
-  }
-  out_at_ = 0;
-  if (out_.capacity() > kKeptBuffer) std::string().swap(out_);
-  else out_.clear();
-  return true;
-}
-
-bool Link::send(std::string&& bytes, std::size_t limit) {
-  const std::lock_guard lock(mutex_);
-  if (closed_ || out_.size() - out_at_ + before_handshake_.size() + bytes.size() > limit + kFramePayloadMax) return false;
-  if (!session_) {
-    queue(std::move(bytes), lock);
-  } else if (!session_->established()) {
-    before_handshake_ += bytes;
-    if (!session_->out().empty()) queue(std::exchange(session_->out(), {}), lock);
-  } else {
-    if (!session_->send(bytes)) return false;
-    queue(std::exchange(session_->out(), {}), lock);
-  }
-  return true;
-}
-
-// Bytes as they go over the wire: at once where nothing waits.
-void Link::queue(std::string&& bytes, const std::lock_guard<std::mutex>& lock) {
-  const bool nothing_waits = out_.empty();
-  if (nothing_waits) out_ = std::move(bytes);
-  else out_ += bytes;
-  if (nothing_waits) (void)write_some(lock);
-  if (out_.empty() || waiting_writable_) return;
-  waiting_writable_ = true;
-  net::post(owner_.context(), [self = shared_from_this()] { self->wait_writable(); });
-}
-
-void Link::wait_writable() {
-  socket_.async_wait(Tcp::socket::wait_write, [self = shared_from_this()](const error_code& error) {
-    const std::lock_guard lock(self->mutex_);
-    self->waiting_writable_ = false;
-    if (error || self->closed_ || !self->write_some(lock) || self->out_.empty()) return;
-    self->waiting_writable_ = true;
-    self->wait_writable();
-  });
-}
-
-void Link::close() {
-  {
-    const std::lock_guard lock(mutex_);
-    if (closed_) return;
-    closed_ = true;
-    if (session_ && session_->established() && out_.empty()) {
-      session_->finish();
-      out_ = std::exchange(session_->out(), {});
-      (void)write_some(lock);
-    }
-    established_ = nullptr;
-    error_code ignored;
-    socket_.shutdown(Tcp::socket::shutdown_both, ignored);
-    socket_.close(ignored);
-  }
-  on_frame = nullptr;
-  on_batch_end = nullptr;
-  on_end = nullptr;
-}
-
-void Link::end(const error_code& error, const std::string& why) {
-  auto told = std::move(on_end);
-  const auto keep = shared_from_this();
-  close();
-  if (told) told(error, why);
-}
 
 // ---- listening
 
@@ -561,11 +322,11 @@ void TransportImpl::complain(const std::string& remote, const std::string& why) 
 }
 
 // Also of connections that we opened: the other side's refusal may come after our part of the handshake.
-void TransportImpl::handshake_failed(const Link& link, const std::string& why) {
+void TransportImpl::handshake_failed(const std::string& remote, const std::string& why) {
   const SteadyTime now = std::chrono::steady_clock::now();
   if (now - complained_ < std::chrono::seconds(1)) return;
   complained_ = now;
-  log::warn("mux", "TLS handshake error with " + link.remote() + ": " + why);
+  log::warn("mux", "TLS handshake error with " + remote + ": " + why);
 }
 
 void TransportImpl::serve_raft(const std::shared_ptr<Link>& link, const Hello& hello) {
