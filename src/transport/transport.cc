@@ -76,6 +76,7 @@ class TransportImpl final : public Transport, public LinkOwner, public std::enab
   struct Peer {                                    // whom we send raft messages to
     RaftId id;
     std::string addr;
+    std::string table_addr;                        // as the member table says; empty: not in it
     std::shared_ptr<Link> link;                    // established
     bool dialing = false;
     bool told_dead = false;
@@ -120,6 +121,7 @@ class TransportImpl final : public Transport, public LinkOwner, public std::enab
   void make_room();
   void sweep();
 
+  bool move_to(Peer& peer, const std::string& addr);
   void dial_peer(Peer& peer);
   void peer_dialed(RaftId id, std::uint64_t generation, const DialError& error, std::shared_ptr<Link> link);
   void retry_later(Peer& peer);
@@ -355,11 +357,13 @@ void TransportImpl::serve_raft(const std::shared_ptr<Link>& link, const Hello& h
   };
   // The peer is alive: if we have no connection to it, now is the time.
   const std::lock_guard lock(mutex_);
-  // A node that is being let in knows no members yet, and must be able to answer.
-  if (!members_known_ && !hello.from_addr.empty() && !peers_.contains(from)) {
+  // A node that is being let in knows no members yet, and must be able to answer. So must one whose table is old: who says
+  // where it is has moved, and the entry that says so can't be had without answering.
+  const bool known = peers_.contains(from);
+  if (!hello.from_addr.empty() && (known || !members_known_)) {
     Peer& peer = peers_[from];
     peer.id = from;
-    peer.addr = hello.from_addr;
+    move_to(peer, hello.from_addr);
   }
   if (const auto peer = peers_.find(from); peer != peers_.end()) {
     peer->second.told_dead = false;
@@ -454,16 +458,9 @@ void TransportImpl::set_peers(std::vector<std::pair<RaftId, std::string>> peers)
     for (const auto& [id, addr] : peers) {
       wanted.insert(id);
       Peer& peer = peers_[id];
-      if (peer.addr == addr) continue;
-      if (peer.link) peer.link->close();
+      if (std::exchange(peer.table_addr, addr) == addr) continue;
       peer.id = id;
-      peer.addr = addr;
-      peer.link.reset();
-      peer.told_dead = false;
-      peer.retry = kRetryFirst;
-      ++peer.generation;
-      peer.dialing = false;
-      dial_peer(peer);
+      if (move_to(peer, addr)) dial_peer(peer);
     }
     std::erase_if(peers_, [&](auto& item) {
       if (wanted.contains(item.first)) return false;
@@ -471,6 +468,19 @@ void TransportImpl::set_peers(std::vector<std::pair<RaftId, std::string>> peers)
       return true;
     });
   });
+}
+
+// True: it is somewhere else than we thought; what we had there is gone.
+bool TransportImpl::move_to(Peer& peer, const std::string& addr) {
+  if (peer.addr == addr) return false;
+  if (peer.link) peer.link->close();
+  peer.addr = addr;
+  peer.link.reset();
+  peer.told_dead = false;
+  peer.retry = kRetryFirst;
+  ++peer.generation;
+  peer.dialing = false;
+  return true;
 }
 
 void TransportImpl::dial_peer(Peer& peer) {

@@ -196,6 +196,22 @@ TEST_P(TransportTest, NoticesTheDeathOfAPeerAtOnce) {
   EXPECT_TRUE(a.wait([&] { return a.dead == 1; }));
 }
 
+// Its table is old: the entry with the new address comes from the peer itself, and needs an answer to come.
+TEST_P(TransportTest, AnswersAPeerThatMoved) {
+  b.transport->set_peers({{RaftId{1}, "127.0.0.1:1"}});
+  connect();
+  for (int i = 0; i < 1000 && a.messages.empty(); ++i) {
+    b.transport->send({heartbeat(2, 1, 5)});
+    std::unique_lock lock(a.mutex);
+    a.changed.wait_for(lock, std::chrono::milliseconds(10), [&] { return !a.messages.empty(); });
+  }
+  ASSERT_TRUE(a.wait([&] { return !a.messages.empty(); }));
+  // The same table again doesn't lead back; another does.
+  b.transport->set_peers({{RaftId{1}, "127.0.0.1:1"}});
+  b.transport->send({heartbeat(2, 1, 6)});
+  EXPECT_TRUE(a.wait([&] { return a.messages.back().term == Term{6}; }));
+}
+
 TEST_P(TransportTest, AForeignClusterIsNotHeard) {
   Side c;
   c.start(3, metrics, 15304, options());
