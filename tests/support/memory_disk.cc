@@ -194,6 +194,7 @@ Result<std::uint64_t> MemoryDisk::free_bytes(const std::string&) {
 void MemoryDisk::lose_power(SeededRng& rng, Loss loss) {
   const std::lock_guard lock(mutex_);
   ++epoch_;
+  if (loss == Loss::None) return;
   const std::uint64_t survives_to = loss == Loss::Suffix && operations_ > 0 ? rng.below(operations_ + 1) : 0;
   names_ = durable_names_;
   std::set<Inode*> seen;
@@ -230,6 +231,16 @@ void MemoryDisk::fail_call(std::uint64_t n, Errc code, bool for_ever) {
 void MemoryDisk::heal() {
   const std::lock_guard lock(mutex_);
   fail_at_ = 0;
+}
+
+bool MemoryDisk::failed() const {
+  const std::lock_guard lock(mutex_);
+  return fail_at_ != 0 && calls_ >= fail_at_;
+}
+
+void MemoryDisk::leave_free(std::uint64_t bytes) {
+  const std::lock_guard lock(mutex_);
+  capacity_ = used_ + bytes;
 }
 
 void MemoryDisk::set_capacity(std::uint64_t bytes) {

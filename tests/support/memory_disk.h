@@ -41,6 +41,7 @@ class MemoryDisk final : public io::Disk {
     All,       // every unsynced operation
     Suffix,    // a random prefix of the unsynced operations of all files, in their order, survives
     Sectors,   // any subset of the unsynced 512-byte sectors survives (torn and reordered writes)
+    None,      // only the process died: what was written is there, synced or not
   };
 
   MemoryDisk();
@@ -59,7 +60,9 @@ class MemoryDisk final : public io::Disk {
   // The n-th call from now on (1: the next that changes or syncs anything) fails with `code`; with `for_ever` all after it too.
   void fail_call(std::uint64_t n, Errc code, bool for_ever = false);
   void heal();                              // no more failures
+  bool failed() const;                      // a call failed since fail_call()
   void set_capacity(std::uint64_t bytes);   // beyond it writes fail with NoSpace
+  void leave_free(std::uint64_t bytes);     // the capacity is what is used now and so much more
   std::uint64_t calls() const;              // that could have failed, so far
   std::string contents(const std::string& path) const;
   void overwrite(const std::string& path, const std::string& bytes);   // bit rot: durable at once

@@ -1,0 +1,218 @@
+// Node: one simulated machine with the product's parts on it: wal::Log, Driver, Executor and a Reader on one MemoryDisk. It
+// does in one thread and in virtual time what Replica's threads do: raft, wal, fetch and apply are events that take a while.
+//
+// It keeps a shadow of what was synced: after any crash the log must give back at least that.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "executor/executor.h"
+#include "replica/driver.h"
+#include "sim/mutants.h"
+#include "sim/network.h"
+#include "sim/raft_checks.h"
+#include "sim/settings.h"
+#include "sim/world.h"
+#include "sql/reader.h"
+#include "support/disk_vfs.h"
+#include "support/memory_disk.h"
+#include "wal/log.h"
+
+namespace rq::sim {
+
+class Node;
+
+// What all nodes of a run share.
+struct Shared {
+  World& world;
+  const Settings& settings;
+  Network& network;
+  RaftChecks checks;
+  Mutant mutant = Mutant::None;
+  std::vector<std::unique_ptr<Node>> nodes;   // by slot
+  std::uint64_t raft_ids = 0;                 // given out so far
+  std::uint64_t cluster_id = 0;
+  bool calm = false;
+
+  bool is(Mutant wanted) const { return mutant == wanted; }
+  void found(const RaftChecks::Found& wrong) {
+    if (wrong) world.violated(*wrong);
+  }
+  Node* at_address(const std::string& address);
+  Node* leader();                             // of the highest term, by its own belief
+};
+
+// A clock that drifts and jumps; its steady time never goes back.
+class NodeClock final : public Clock {
+ public:
+  explicit NodeClock(const World& world) : world_(world) {}
+  SteadyTime now() const override { return SteadyTime(std::chrono::hours(1)) + std::chrono::nanoseconds(static_cast<std::int64_t>(local())); }
+  WallTime wall() const override {
+    return WallTime(std::chrono::hours(24 * 365 * 53) + std::chrono::nanoseconds(static_cast<std::int64_t>(local())) + offset_);
+  }
+  void jump(std::chrono::milliseconds by) { offset_ += by; }
+  void run_at(int permille_faster) {
+    begun_ns_ = local();
+    begun_ = world_.now();
+    rate_ = 1000 + permille_faster;
+  }
+  Instant instant_of(SteadyTime time) const;    // when the world's time will be that
+
+ private:
+  double local() const { return begun_ns_ + static_cast<double>((world_.now() - begun_).count()) * static_cast<double>(rate_); }
+  const World& world_;
+  double begun_ns_ = 0;
+  Instant begun_{0};
+  int rate_ = 1000;                           // nanoseconds per microsecond
+  std::chrono::nanoseconds offset_{0};
+};
+
+// One request of a client under way.
+class Call final : public executor::SqlWaiter {
+ public:
+  enum class Way : std::uint8_t { Log, Linearizable, Local } way = Way::Log;   // Log: writes and strong reads
+  pb::Request request;
+  std::function<void(Result<command::Outcome>)> done;   // at most once
+  void finish(Result<command::Outcome> result) {
+    if (auto told = std::exchange(done, nullptr)) told(std::move(result));
+  }
+  void applied(command::Outcome&& outcome) override { finish(std::move(outcome)); }
+  void failed(const Error& error) override { finish(fail(error)); }
+};
+
+class Node final : public replica::Outputs {
+ public:
+  Node(Shared& shared, unsigned slot, std::string node_id, bool read_replica);
+  ~Node() override;
+
+  unsigned slot() const { return slot_; }
+  const std::string& name() const { return node_id_; }
+  RaftId raft_id() const { return raft_id_; }
+  replica::Member member() const;
+  bool up() const { return driver_ != nullptr; }
+  bool leads() const { return up() && driver_->engine().role() == raft::Role::Leader; }
+  replica::Driver& driver() { return *driver_; }
+  executor::Executor& executor() { return *executor_; }
+  test::MemoryDisk& disk() { return *disk_; }
+  NodeClock& clock() { return clock_; }
+  Index applied() const { return executor_ ? executor_->applied_index() : Index{}; }
+
+  enum class Boot : std::uint8_t { Started, Refused };
+  Boot boot();                                // Refused: its disk is damaged, and it says so
+  void kill(test::MemoryDisk::Loss loss, bool noticed);   // noticed: its peers see the connections end
+  void wipe();                                // a new disk, and with it another Raft id
+  void move();                                // another address from the next boot on
+  void freeze(Instant until) { frozen_until_ = until; }   // a stopped process
+  void serve(const std::shared_ptr<Call>& call);
+  void input(std::function<void()> work);     // on the raft thread
+  bool found_cluster(const replica::MembershipRecord& record, const raft::ConfState& conf);
+  void read_now(const std::shared_ptr<Call>& call);
+  std::uint64_t content_hash();
+  std::string image();                        // of the database file, change counters masked
+  void check_bounds();
+  void rot(const std::string& path, std::uint64_t chance);
+  std::vector<std::string> files(const std::string& dir) const { return disk_->list(dir).value_or(std::vector<std::string>{}); }
+
+  // What the nemesis sets and the operator asks.
+  Instant extra_disk{0}, extra_apply{0};
+  bool faulty_disk = false;                   // errors were injected in this life: it may break
+  bool rotten = false;                        // bytes were changed at rest: it may refuse to start
+  bool member_wanted = true;                  // part of the cluster, as far as the operator knows
+  bool stalled() const { return apply_error_.has_value(); }
+  bool poisoned() const { return poisoned_; }
+  bool log_broken() const { return log_broken_; }
+
+  void persist(replica::PersistItem&& item) override;
+  Result<> persist_now(replica::PersistItem&& item) override;
+  void send(std::vector<raft::Message>&& messages) override;
+  void apply(std::vector<replica::ApplyItem>&& items) override;
+  void restore(raft::SnapshotDescriptor&& descriptor) override;
+  void reads(Index index, std::vector<replica::ReadDone>&& reads) override;
+  void fetch(const raft::FetchRequest& request) override;
+  void membership(const replica::MembershipRecord&, const raft::ConfState&, Index) override {}
+  void role(const raft::Status& status) override;
+
+ private:
+  struct Replay { Index first, last; };
+  using ApplyInput = std::variant<replica::ApplyItem, Replay, raft::SnapshotDescriptor>;
+  struct Written { Index first_entry; replica::PersistItem item; };
+  struct Shadow {
+    std::map<std::uint64_t, std::pair<std::uint64_t, std::uint64_t>> entries;   // index -> term, hash
+    Index snapshot;
+    Term snapshot_term;
+    raft::HardState hard_state;
+    Index membership;
+  };
+
+  void guard(Instant delay, std::function<void()> work);   // an event of this life
+  std::string address_of(RaftId peer) const;
+  void note_address(RaftId peer, const std::string& said);
+  void receive(std::vector<raft::Message>&& messages);
+  void wake(Instant when);
+  void run_raft();
+  void begin_write();
+  void finish_write();
+  bool write_out(std::vector<replica::PersistItem>& items);
+  Result<> write(const replica::PersistItem& item);
+  Result<> sync();
+  void tell_persisted(const std::vector<replica::PersistItem>& items);
+  void log_stopped(const Error& error);
+  void begin_apply(Instant delay);
+  void run_apply();
+  Result<> apply_entry(const raft::Entry& entry, const std::vector<std::shared_ptr<raft::Waiter>>& waiters);
+  Result<> apply_group(const raft::Entry& entry, const std::vector<std::shared_ptr<raft::Waiter>>& waiters);
+  void apply_failed(const Error& error, std::vector<std::shared_ptr<raft::Waiter>>& waiters);
+  void applied_until(Index index);
+  void strong_reads(std::span<executor::StrongRead> reads);
+  void forward(const std::shared_ptr<Call>& call);
+  void watch(const raft::Message& message);
+  void check_recovered(const wal::Recovered& recovered, const std::vector<raft::Entry>& entries);
+  Term term_before(Index index, const Shadow& shadow) const;
+  static void put(Shadow& shadow, const replica::PersistItem& item);
+
+  Shared& shared_;
+  World& world_;
+  const unsigned slot_;
+  const std::string node_id_;
+  const bool read_replica_;
+  RaftId raft_id_;
+  unsigned moves_ = 0;
+  NodeClock clock_;
+  std::unique_ptr<test::MemoryDisk> disk_;
+  std::unique_ptr<MutantDisk> seen_disk_;     // the same, as the product sees it
+  std::unique_ptr<test::DiskVfs> vfs_;
+  std::unique_ptr<executor::Executor> executor_;
+  std::unique_ptr<sql::Reader> reader_;
+  std::unique_ptr<wal::Log> log_;
+  std::unique_ptr<replica::Driver> driver_;
+  std::unique_ptr<test::SeededRng> driver_rng_;
+  std::uint64_t life_ = 0;
+
+  std::vector<std::function<void()>> inbox_;
+  Instant wake_at_{Instant::max()};
+  Instant frozen_until_{0};
+
+  std::vector<replica::PersistItem> wal_queue_, wal_writing_;
+  bool wal_busy_ = false, wal_full_ = false, log_broken_ = false;
+  Shadow synced_;                             // surely on disk
+  std::vector<replica::PersistItem> unsynced_;   // written behind it
+  std::map<std::uint64_t, std::uint64_t> log_terms_;   // of the log as written
+  Index log_base_;
+  Term log_base_term_;
+
+  std::deque<ApplyInput> apply_queue_;
+  bool apply_busy_ = false;
+  std::optional<Error> apply_error_;
+  bool poisoned_ = false;
+  std::vector<std::pair<Index, replica::ReadDone>> reads_waiting_;
+  struct Heard { std::string said, table; };  // what the table said then
+  std::map<RaftId, Heard> heard_at_;          // where senders say they are
+};
+
+}  // namespace rq::sim
