@@ -242,7 +242,7 @@ void put_raft(JsonTree& tree, const StatusFacts& facts, const Node& node, const 
   tree["log_size"] = replica.log_bytes();
   tree["log_size_friendly"] = friendly_size(replica.log_bytes());
   if (leads) tree["last_contact"] = 0;
-  else if (view.leader_contact) tree["last_contact"] = duration(node.clock().now() - *view.leader_contact);
+  else if (const auto contact = replica.leader_contact()) tree["last_contact"] = duration(node.clock().now() - *contact);
   else tree["last_contact"] = "never";
   tree["peers"].set_raw(leads ? peers_list(view) : "[]");
   tree["transport"]["command_commit_index"] = leads ? std::uint64_t{0} : replica.commit().value;

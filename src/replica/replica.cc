@@ -18,6 +18,7 @@ namespace {
 
 constexpr std::size_t kReadChunkBytes = 1u << 20;
 constexpr auto kRetryPause = std::chrono::milliseconds(200);
+constexpr auto kViewAge = std::chrono::milliseconds(200);      // older views of indexes and peers are renewed
 
 template <class... Ts>
 struct Overloaded : Ts... {
@@ -219,19 +220,28 @@ void Replica::handle(RaftInput& input) {
 void Replica::publish() {
   const raft::RaftEngine& engine = driver_->engine();
   commit_.store(engine.commit().value, std::memory_order_release);
+  if (const auto contact = driver_->last_leader_contact()) leader_contact_.store(contact->time_since_epoch().count(), std::memory_order_release);
   if (leader_.load(std::memory_order_relaxed) && !serves_weak_.load(std::memory_order_relaxed) &&
       applied_.load(std::memory_order_acquire) >= own_term_start_.load(std::memory_order_relaxed))
     serves_weak_.store(true, std::memory_order_release);
-  if (!std::exchange(view_stale_, false) && !driver_->broken()) return;
+  const SteadyTime now = clock_.now();
+  if (!view_stale_ && !driver_->broken() && now - viewed_at_ < kViewAge) return;
+  view_stale_ = false;
+  viewed_at_ = now;
   View fresh;
   const raft::Status status = driver_->status();
   fresh = View{.role = status.role, .leader = status.leader, .term = status.term, .commit = status.commit,
                .last_index = status.last_index, .conf_index = driver_->conf_index(), .last_term = status.last_term,
                .own_term_committed = status.own_term_committed, .conf = driver_->conf(), .record = driver_->record(),
-               .peers = status.peers, .leader_contact = driver_->last_leader_contact(), .broken = driver_->broken(),
+               .peers = status.peers, .broken = driver_->broken(),
                .led_since = driver_->led_since(), .contacts = driver_->contacts()};
   const std::lock_guard lock(mutex_);
   view_ = std::move(fresh);
+}
+
+std::optional<SteadyTime> Replica::leader_contact() const {
+  const SteadyTime::rep at = leader_contact_.load(std::memory_order_acquire);
+  return at == 0 ? std::nullopt : std::optional(SteadyTime(SteadyTime::duration(at)));
 }
 
 View Replica::view() const {

@@ -55,7 +55,6 @@ struct View {
   raft::ConfState conf;
   MembershipRecord record;
   std::vector<raft::PeerStatus> peers;
-  std::optional<SteadyTime> leader_contact;
   std::optional<Error> broken;                 // the engine or the log stopped: restart needed
   // Leader: since when it leads, and when it heard each peer last (those it never heard are missing).
   SteadyTime led_since;
@@ -109,6 +108,7 @@ class Replica {
   // The log that was here at start is applied.
   bool caught_up_with_start() const { return applied_.load(std::memory_order_acquire) >= start_target_.load(std::memory_order_acquire); }
   std::optional<Error> apply_error() const;                    // apply is stopped by this
+  std::optional<SteadyTime> leader_contact() const;            // follower: when it heard its leader last
   std::size_t apply_pending() const { return apply_pending_.load(std::memory_order_relaxed); }
   View view() const;                                           // as of the raft thread's last step
   void fresh_view(std::function<void(const View&)> done);      // asks the raft thread
@@ -168,11 +168,13 @@ class Replica {
   std::atomic<std::size_t> apply_bytes_{0}, apply_pending_{0};
   std::atomic<bool> stopping_{false}, leader_{false}, serves_weak_{false}, apply_stopped_{false};
   std::atomic<std::uint64_t> leader_id_{0}, applied_{0}, applied_term_{0}, commit_{0}, start_target_{0};
+  std::atomic<SteadyTime::rep> leader_contact_{0};          // 0: never
   std::atomic<std::uint64_t> own_term_start_{UINT64_MAX};   // leader: applied must reach it before weak reads
   mutable std::mutex mutex_;                     // guards view_ and apply_error_
   View view_;
   std::optional<Error> apply_error_;
   bool view_stale_ = true;                       // raft thread
+  SteadyTime viewed_at_;                         // raft thread
   std::vector<std::thread> threads_;
   bool stopped_ = false;
 };

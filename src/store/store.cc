@@ -228,7 +228,7 @@ void Store::run_classified(const std::shared_ptr<SqlJob>& job, bool only_reads) 
 
 bool Store::is_stale(const SqlJob& job) const {
   if (job.freshness.count() <= 0 || replica_->is_leader()) return false;
-  const std::optional<SteadyTime> contact = replica_->view().leader_contact;
+  const std::optional<SteadyTime> contact = replica_->leader_contact();
   if (!contact || clock_.now() - *contact > job.freshness) return true;
   if (!job.freshness_strict || replica_->commit() <= replica_->applied()) return false;
   const auto appended = last_appended();

@@ -166,6 +166,22 @@ def test_remove_shutdown_stops_raft():
         assert gone.stop() == 0
 
 
+def test_freshness_counts_from_the_last_word_of_the_leader():
+    with Cluster(3, args=["-raft-heartbeat-timeout", "300ms", "-raft-leader-lease-timeout", "200ms"]) as c:
+        c.start()
+        c.nodes[0].execute("CREATE TABLE t(v)")
+        f = c.followers()[0]
+        ask = lambda: f.request("POST", "/db/query?level=none&freshness=500ms", ["SELECT 1"])[1]
+        begun = time.monotonic()
+        while time.monotonic() < begun + 1.5:        # nothing happens in the cluster but heartbeats
+            assert "stale read" not in ask()
+        assert f.status("store.raft.last_contact").endswith("ms") or "µs" in f.status("store.raft.last_contact")
+        for n in c.nodes:
+            if n is not f:
+                n.kill()
+        wait_for(lambda: "stale read" in ask(), "a stale read")
+
+
 def main():
     wanted = sys.argv[1:]
     tests = [(n, f) for n, f in globals().items() if n.startswith("test_") and (not wanted or any(w in n for w in wanted))]
