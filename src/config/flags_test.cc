@@ -244,7 +244,7 @@ TEST(Flags, RefuseTimingThatRaftCannotWorkWith) {
 TEST(Flags, NameTheFirstOneWhoseFeatureIsBuiltLater) {
   const Arguments later[] = {{"-cdc-config", "stdout"}, {"-extensions-path", "/"}, {"-otlp-endpoint", "a:1"}, {"-auto-backup", "f"}, {"-auto-restore", "f"},
                              {"-compress-snap-transport"}, {"-disco-config", "f"}, {"-disco-key", "k"},
-                             {"-auto-vacuum-int", "1h"}, {"-slow-query-log", "1s"}};
+                             {"-auto-vacuum-int", "1h"}};
   for (Arguments arguments : later) {
     const std::string text = std::string("fatal: not supported yet: ") + arguments[0] + "\n";
     arguments.push_back("d");
@@ -278,11 +278,13 @@ TEST(Flags, WantToReadTheCredentialsFile) {
 }
 
 TEST(Flags, TakeWhatTellsOperatorsMore) {
-  const Options options = accepted({"-log-level", "WARN", "-log-format", "json", "-raft-log-level", "loud", "d"});
+  const Options options = accepted({"-log-level", "WARN", "-log-format", "json", "-slow-query-log", "100ms", "-raft-log-level", "loud", "d"});
   EXPECT_EQ(options.log_level, "WARN");
   EXPECT_EQ(options.log_format, "json");
+  EXPECT_EQ(options.slow_query_log, std::chrono::milliseconds(100));
   expect_fatal({
       {{"-log-level", "loud", "d"}, "-log-level must be one of debug, info, warn, error, or off"},
+      {{"-slow-query-log", "-1s", "d"}, "-slow-query-log must not be negative"},
       {{"-log-format", "xml", "d"}, "-log-format must be one of text, or json"},
       {{"-trace-profile", "f", "d"}, "-trace-profile is not supported: there is no execution tracer. Use -cpu-profile, or GET /debug/pprof/profile"},
   });

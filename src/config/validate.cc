@@ -235,7 +235,7 @@ Problem validate_timing(Options& o) {
 Problem unsupported(const std::vector<std::string>& changed) {
   static constexpr std::string_view kLater[] = {
       "extensions-path",         "cdc-config",      "auto-backup",        "auto-restore",           "auto-vacuum-int",
-      "compress-snap-transport", "disco-mode",      "disco-config",       "disco-key",              "slow-query-log"};
+      "compress-snap-transport", "disco-mode",      "disco-config",       "disco-key"};
   for (const std::string& name : changed)
     if (name.starts_with("otlp-") || std::ranges::find(kLater, name) != std::end(kLater)) return "not supported yet: -" + name;
   return std::nullopt;

@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 
 #include "base/assert.h"
@@ -81,7 +82,7 @@ struct Api::Route {
   Handler handler;
 };
 
-const Api::Route* Api::find_route(std::string_view path) {
+const std::vector<Api::Route>& Api::routes() {
   static const std::vector<Route> routes = {
       {"/db/execute", false, "POST ", {"execute"}, &Api::execute},
       {"/db/query", false, "GET POST ", {"query"}, &Api::query},
@@ -98,11 +99,16 @@ const Api::Route* Api::find_route(std::string_view path) {
       {"/leader", true, "GET POST ", {"leader-ops"}, &Api::leader},
       {"/readyz", false, "GET ", {"ready"}, &Api::ready},
       {"/licenses", true, "GET ", {"status"}, &Api::licenses},
+      {"/metrics", true, "GET ", {"status"}, &Api::prometheus},
       {"/debug/vars", true, "", {"status"}, &Api::debug_vars},
       {"/debug/pprof", false, "", {"status"}, &Api::pprof},
       {"/console", false, "GET HEAD ", {"ui"}, &Api::not_yet},
   };
-  for (const Route& route : routes)
+  return routes;
+}
+
+const Api::Route* Api::find_route(std::string_view path) {
+  for (const Route& route : routes())
     if (route.exact ? path == route.path : path.starts_with(route.path)) return &route;
   return nullptr;
 }
@@ -110,6 +116,7 @@ const Api::Route* Api::find_route(std::string_view path) {
 Api::Api(ApiOptions options, Backend& backend, Clock& clock, Metrics& metrics)
     : options_(std::move(options)), backend_(backend), clock_(clock), metrics_(metrics), queue_(options_.queue, backend, clock, metrics) {
   const bool auth = options_.credentials != nullptr;
+  make_stats();
   common_headers_ = "X-Rqlite-Version: " + header_value(options_.version) + "\r\n";
   if (!options_.allow_origin.empty()) common_headers_ += "Access-Control-Allow-Origin: " + header_value(options_.allow_origin) + "\r\n";
   common_headers_ += "Access-Control-Allow-Methods: OPTIONS, GET, POST\r\n";
@@ -120,9 +127,33 @@ Api::Api(ApiOptions options, Backend& backend, Clock& clock, Metrics& metrics)
 
 Api::~Api() = default;
 
+// ---- statistics
+
+namespace {
+constexpr std::size_t kLevels = 5;
+constexpr std::array<const char*, kLevels> kLevelNames = {"weak", "none", "linearizable", "strong", "auto"};   // as pb::Request::Level counts
+bool has_levels(std::string_view path) { return path == "/db/query" || path == "/db/request"; }
+}  // namespace
+
+void Api::make_stats() {
+  for (const Route& route : routes())
+    for (std::size_t level = 0; level < kLevels; ++level)
+      stats_.push_back(level == 0 || has_levels(route.path)
+                           ? std::make_unique<EndpointStats>(std::string(route.path), has_levels(route.path) ? kLevelNames[level] : "")
+                           : nullptr);
+  stats_.push_back(std::make_unique<EndpointStats>("other", ""));
+}
+
+EndpointStats& Api::stats_of(const Route* route, const Parameters& parameters) const {
+  if (route == nullptr) return *stats_.back();
+  const auto level = has_levels(route->path) ? static_cast<std::size_t>(parameters.level) : 0;
+  return *stats_[static_cast<std::size_t>(route - routes().data()) * kLevels + std::min(level, kLevels - 1)];
+}
+
 // ---- answers
 
 void Api::respond(Exchange& exchange, int status, std::string_view type, std::string body, std::string_view extra) const {
+  if (exchange.stats != nullptr) exchange.stats->answered(status, clock_.now() - exchange.begun);
   Response response{.status = status, .headers = {}, .body = std::move(body)};
   response.headers.reserve(common_headers_.size() + type.size() + extra.size());
   response.headers.append(common_headers_).append(type).append(extra);
@@ -180,14 +211,15 @@ bool Api::permitted(const Credentials& who, const Route& route) const {
 
 void Api::handle(std::shared_ptr<Exchange> exchange) {
   Request& in = exchange->request;
-  if (in.method == "OPTIONS") return respond(*exchange, 200, {}, {});
   Result<Target> target = parse_target(in.target);
+  const Route* route = target ? find_route(target->path) : nullptr;
+  exchange->count_for(stats_of(route, target ? target->parameters : Parameters()), clock_.now());
+  if (in.method == "OPTIONS") return respond(*exchange, 200, {}, {});
   if (!target) return respond_error(*exchange, 400, target.error().text());
   if (target->bad_parameters) return respond_error(*exchange, 400, target->bad_parameters->text());
   const std::string& path = target->path;
   if (path == "/" || path.empty()) return redirect_to_console(*exchange, 302);
   if (path == "/console") return redirect_to_console(*exchange, 301);
-  const Route* route = find_route(path);
   if (route == nullptr) return respond(*exchange, 404, {}, {});
   Context context{.exchange = exchange, .target = *std::move(target), .credentials = {}};
   if (options_.credentials != nullptr) context.credentials = credentials_of(in.authorization);
@@ -430,6 +462,13 @@ void Api::snapshot(Context& context) {
 void Api::licenses(Context& context) { respond(*context.exchange, 200, "Content-Type: text/plain; charset=utf-8\r\n", options_.licenses); }
 
 void Api::not_yet(Context& context) { respond_error(*context.exchange, 501, "not supported yet: " + context.target.path); }
+void Api::prometheus(Context& context) {
+  if (!options_.metrics) return respond(*context.exchange, 404, {}, {});
+  options_.metrics(context.exchange->net_thread, [this, exchange = context.exchange](std::string text) {
+    respond(*exchange, 200, "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n", std::move(text));
+  });
+}
+
 void Api::pprof(Context& context) {
   if (!options_.pprof) return respond(*context.exchange, 404, {}, {});
   options_.pprof(context.target.path, context.target.raw_query, replier(context));

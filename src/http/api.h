@@ -33,6 +33,7 @@ struct ApiOptions {
   std::function<std::optional<std::string>(std::string_view)> syntax_error;   // of one SQL text; nullopt: it can be parsed
   std::function<bool(std::string_view)> disallowed;                           // a PRAGMA that nobody may run
   std::function<void(std::string_view path, std::string_view query, ReplyFn)> pprof;   // /debug/pprof...; null: 404
+  std::function<void(unsigned net_thread, std::function<void(std::string)>)> metrics;  // text of /metrics; null: 404
 };
 
 class Api final : public Service {
@@ -41,6 +42,8 @@ class Api final : public Service {
   ~Api() override;
   void handle(std::shared_ptr<Exchange> exchange) override;
   void stop_queue(std::chrono::milliseconds within) { queue_.stop(within); }
+  const std::vector<std::unique_ptr<EndpointStats>>& stats() const { return stats_; }
+  const WriteQueue& queue() const { return queue_; }
 
  private:
   class DbCall;
@@ -61,7 +64,10 @@ class Api final : public Service {
     std::atomic<bool> answered{false};
   };
 
+  static const std::vector<Route>& routes();
   static const Route* find_route(std::string_view path);
+  void make_stats();
+  EndpointStats& stats_of(const Route* route, const Parameters& parameters) const;
   bool permitted(const Credentials& who, const Route& route) const;
   void respond(Exchange& exchange, int status, std::string_view type, std::string body, std::string_view extra = {}) const;
   void respond_error(Exchange& exchange, int status, std::string_view text) const;
@@ -87,6 +93,7 @@ class Api final : public Service {
   void redirect_to_console(Exchange& exchange, int status) const;
   void not_yet(Context& context);
   void pprof(Context& context);
+  void prometheus(Context& context);
   void sql_answered(Exchange& exchange, std::uint32_t render, std::string_view path, std::string_view raw_query, SqlReply&& reply) const;
   std::string http_status() const;
   Routing routing(const Context& context) const;
@@ -96,6 +103,7 @@ class Api final : public Service {
   Clock& clock_;
   Metrics& metrics_;
   std::string common_headers_;
+  std::vector<std::unique_ptr<EndpointStats>> stats_;         // kLevels for each route, null where it has fewer; the last one is of no route
   WriteQueue queue_;
 };
 

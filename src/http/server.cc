@@ -217,6 +217,7 @@ class ServerImpl final : public Server {
   Result<> bind(const std::string& addr);
   void start(Service& service) override;
   void stop() override;
+  std::size_t connections() const override { return connection_count.load(std::memory_order_relaxed); }
   unsigned net_threads() const override { return static_cast<unsigned>(threads_.size()); }
   void on_net_thread(unsigned number, std::function<void()> work) override { threads_[number % threads_.size()]->post(std::move(work)); }
 

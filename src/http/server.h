@@ -22,6 +22,7 @@
 
 #include "base/byte_source.h"
 #include "base/result.h"
+#include "http/stats.h"
 #include "tls/tls.h"
 
 namespace rq::http {
@@ -63,13 +64,23 @@ class BodySink {
 
 class Exchange {
  public:
-  virtual ~Exchange() = default;
+  virtual ~Exchange() {
+    if (stats != nullptr) stats->in_flight.fetch_sub(1, std::memory_order_relaxed);
+  }
   virtual void respond(Response&& response) = 0;
   virtual bool client_gone() const = 0;                     // any thread
   // Calls `work` on the net thread after that time (at most 24 days); on the net thread only.
   virtual void after(std::chrono::nanoseconds time, std::function<void()> work) = 0;
+  // Noted by the service: whose statistics the answer belongs to, and since when it is worked on.
+  void count_for(EndpointStats& endpoint, std::chrono::steady_clock::time_point now) {
+    stats = &endpoint;
+    begun = now;
+    endpoint.in_flight.fetch_add(1, std::memory_order_relaxed);
+  }
   Request request;
   unsigned net_thread = 0;
+  EndpointStats* stats = nullptr;
+  std::chrono::steady_clock::time_point begun;
 };
 
 class Service {
@@ -90,6 +101,7 @@ class Server {
   virtual void start(Service& service) = 0;
   virtual void stop() = 0;
   virtual unsigned net_threads() const = 0;
+  virtual std::size_t connections() const = 0;
   virtual void on_net_thread(unsigned number, std::function<void()> work) = 0;
 };
 

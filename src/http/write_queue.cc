@@ -45,6 +45,11 @@ Result<std::int64_t> WriteQueue::add(google::protobuf::RepeatedPtrField<pb::Stat
   return items_.back().sequence;
 }
 
+std::size_t WriteQueue::waiting() const {
+  const std::lock_guard lock(mutex_);
+  return items_.size();
+}
+
 std::int64_t WriteQueue::written_sequence() const {
   const std::lock_guard lock(mutex_);
   return written_;

@@ -45,6 +45,7 @@ class WriteQueue {
   void stop(std::chrono::milliseconds within);
   std::int64_t written_sequence() const;                    // of the last request whose batch was applied
   const QueueOptions& options() const { return options_; }
+  std::size_t waiting() const;                              // requests
 
  private:
   class BatchCall;

@@ -234,7 +234,7 @@ void Replica::publish() {
                .last_index = status.last_index, .conf_index = driver_->conf_index(), .last_term = status.last_term,
                .own_term_committed = status.own_term_committed, .conf = driver_->conf(), .record = driver_->record(),
                .peers = status.peers, .broken = driver_->broken(),
-               .led_since = driver_->led_since(), .contacts = driver_->contacts()};
+               .led_since = driver_->led_since(), .queued_bytes = driver_->queued_bytes(), .contacts = driver_->contacts()};
   const std::lock_guard lock(mutex_);
   view_ = std::move(fresh);
 }

@@ -58,6 +58,7 @@ struct View {
   std::optional<Error> broken;                 // the engine or the log stopped: restart needed
   // Leader: since when it leads, and when it heard each peer last (those it never heard are missing).
   SteadyTime led_since;
+  std::size_t queued_bytes = 0;                // of proposals that wait for the log or their commit
   std::unordered_map<RaftId, SteadyTime> contacts;
 };
 

@@ -30,7 +30,10 @@ std::string proposal_bytes(const pb::Request& request) {
 
 }  // namespace
 
-void SqlJob::applied(command::Outcome&& outcome) { finished(std::move(outcome)); }
+void SqlJob::applied(command::Outcome&& outcome) {
+  if (store != nullptr && store->slow_log_.on()) store->note_time(*this, store->clock_.now() - begun, nullptr, "log");
+  finished(std::move(outcome));
+}
 
 // The executor, with notes of when entries were sealed and applied (freshness, /status).
 class Store::Machine final : public raft::StateMachine {
@@ -57,7 +60,12 @@ class Store::Machine final : public raft::StateMachine {
   executor::Executor& executor_;
 };
 
-Store::Store(const Options& options, Clock& clock, Metrics&) : options_(options), clock_(clock) {}
+Store::Store(const Options& options, Clock& clock, Metrics&)
+    : options_(options), clock_(clock),
+      slow_log_(options.slow_query_log, clock, [this](const std::string& sql) { return plan_of(sql); },
+                [this](std::function<void()> work) {
+                  return read_pool_->submit([work = std::move(work)](sql::Reader*, const Error*) { work(); }).has_value();
+                }) {}
 
 Store::~Store() { stop(); }
 
@@ -127,6 +135,7 @@ void Store::checkpoint(std::function<void(Result<bool>)> done) {
 void Store::run(const std::shared_ptr<SqlJob>& job) {
   const std::uint32_t facts = sql::examine(job->request);
   if ((facts & sql::kPragmaDisallowed) != 0) return job->finished(fail(Errc::DisallowedPragma));
+  job->store = this;
   job->alone = (facts & (sql::kTransactionControl | sql::kVacuum | sql::kPragmaSetting)) != 0;
   switch (job->request.kind()) {
     case pb::Request::QUERY:
@@ -211,6 +220,24 @@ DatabaseFacts Store::database_facts() const {
   return facts;
 }
 
+void Store::note_time(const SqlJob& job, std::chrono::nanoseconds took, Histogram* times, std::string_view where) {
+  if (times != nullptr) times->record(took);
+  slow_log_.took(job.request, took, where);
+}
+
+std::string Store::plan_of(const std::string& sql) const {
+  const std::string text = "EXPLAIN QUERY PLAN " + sql;
+  std::string plan;
+  const std::lock_guard lock(facts_mutex_);
+  Result<sql::Statement> statement = facts_connection_->prepare(text, sql::Connection::Reuse::Fresh);
+  if (!statement || statement->empty()) return plan;          // not of a kind that has a plan
+  while (statement->step() == SQLITE_ROW) {
+    const auto* detail = reinterpret_cast<const char*>(sqlite3_column_text(statement->handle(), 3));
+    if (detail != nullptr) plan += (plan.empty() ? "" : "; ") + std::string(detail);
+  }
+  return plan;
+}
+
 // Whether a /db/request is all reads is judged by compiling it: on the net thread's connection where there is one.
 void Store::classify_then_run(const std::shared_ptr<SqlJob>& job) {
   if (job->net_thread >= 0) return run_classified(job, net_readers_[static_cast<std::size_t>(job->net_thread)]->classify(job->request) == sql::Access::Reads);
@@ -271,6 +298,7 @@ void Store::read_now(const std::shared_ptr<SqlJob>& job) {
   command::Outcome outcome;
   if (reader.run(job->request, outcome, {.max_steps = kInlineSteps}) == sql::Reader::Ran::Exceeded) return read_in_pool(job);
   outcome.elapsed = clock_.now() - job->begun;
+  note_time(*job, outcome.elapsed, &read_times_.inline_reads, "net");
   job->finished(std::move(outcome));
 }
 
@@ -292,6 +320,7 @@ void Store::read_in_pool(const std::shared_ptr<SqlJob>& job) {
     command::Outcome outcome;
     (void)reader->run(job->request, outcome, {.cancellation = &cancellation});
     outcome.elapsed = clock_.now() - job->begun;
+    note_time(*job, outcome.elapsed, &read_times_.pool_reads, "pool");
     job->finished(std::move(outcome));
   });
   if (!queued) job->finished(fail(queued.error()));
@@ -315,6 +344,7 @@ void Store::strong_reads(Index index, std::span<executor::StrongRead> reads) {
       (void)reader.run(job->request, outcome, {.cancellation = &cancellation, .keep_transaction = true});
       outcome.raft_index = index.value;
       outcome.elapsed = clock_.now() - job->begun;
+      note_time(*job, outcome.elapsed, &read_times_.strong_reads, "log");
       job->finished(std::move(outcome));
     }
   });

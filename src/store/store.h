@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/histogram.h"
 #include "base/metrics.h"
 #include "base/result.h"
 #include "command/outcome.h"
@@ -25,8 +26,11 @@
 #include "replica/replica.h"
 #include "sql/read_pool.h"
 #include "sql/reader.h"
+#include "store/slow_log.h"
 
 namespace rq::store {
+
+class Store;
 
 // One SQL request under way on this node. The owner derives from it; the store keeps it alive until finished().
 class SqlJob : public executor::SqlWaiter, public std::enable_shared_from_this<SqlJob> {
@@ -45,8 +49,15 @@ class SqlJob : public executor::SqlWaiter, public std::enable_shared_from_this<S
   int net_thread = -1;                       // on whose inline reader short reads may run; -1: none
   SteadyTime begun;
 
+  Store* store = nullptr;                    // where it runs: the store's note
+
   void applied(command::Outcome&& outcome) final;
   void failed(const Error& error) final { finished(fail(error)); }
+};
+
+// How long requests of reads took, where they ran.
+struct ReadTimes {
+  Histogram inline_reads, pool_reads, strong_reads;
 };
 
 // What /status shows of the database; read from a connection of its own.
@@ -64,6 +75,7 @@ struct Options {
   bool foreign_keys = false;
   int read_connections_max = 256;            // <= 0: no limit
   unsigned net_threads = 1;
+  std::chrono::nanoseconds slow_query_log{0};
 };
 
 class Store {
@@ -89,6 +101,8 @@ class Store {
   void checkpoint(std::function<void(Result<bool>)> done);
   sql::ReadPool::Stats pool_stats() const { return read_pool_->stats(); }
   const std::string& data_dir() const { return options_.data_dir; }
+  const ReadTimes& read_times() const { return read_times_; }
+  std::int64_t slow_requests() const { return slow_log_.count(); }
   // When the newest entry applied here was sealed by its leader; nullopt: none since start.
   std::optional<WallTime> last_appended() const;
   std::optional<WallTime> last_applied_at() const;
@@ -96,7 +110,10 @@ class Store {
  private:
   class Machine;                             // notes times around the executor
   Store(const Options& options, Clock& clock, Metrics& metrics);
+  friend class SqlJob;
   Result<> open_readers();
+  void note_time(const SqlJob& job, std::chrono::nanoseconds took, Histogram* times, std::string_view where);
+  std::string plan_of(const std::string& sql) const;
   void classify_then_run(const std::shared_ptr<SqlJob>& job);
   void run_classified(const std::shared_ptr<SqlJob>& job, bool only_reads);
   void write(const std::shared_ptr<SqlJob>& job, bool read_only);
@@ -121,6 +138,8 @@ class Store {
   mutable std::mutex facts_mutex_;           // guards facts_connection_
   std::unique_ptr<sql::Connection> facts_connection_;
   std::unique_ptr<replica::Replica> replica_;
+  ReadTimes read_times_;
+  SlowLog slow_log_;
   Index checkpointed_;                       // apply thread
   std::atomic<std::int64_t> appended_ms_{0};
   std::atomic<std::int64_t> applied_at_ns_{0};

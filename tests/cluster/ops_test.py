@@ -182,6 +182,102 @@ def test_freshness_counts_from_the_last_word_of_the_leader():
         wait_for(lambda: "stale read" in ask(), "a stale read")
 
 
+class Page:
+    """/metrics, parsed as strictly as Prometheus does."""
+
+    SAMPLE = re.compile(r'([a-z_0-9]+)(?:\{((?:[a-z_]+="(?:[^"\\\\\n]|\\\\[\\\\"n])*",?)*)\})? (\S+)')
+
+    def __init__(self, text):
+        self.types, self.samples = {}, {}
+        family = None
+        assert text.endswith("\n")
+        for line in text.splitlines():
+            if line.startswith("# HELP "):
+                continue
+            if line.startswith("# TYPE "):
+                _, _, family, kind = line.split(" ")
+                assert family not in self.types, "family twice: " + family
+                self.types[family] = kind
+                continue
+            found = self.SAMPLE.fullmatch(line)
+            assert found, line
+            name, labels, value = found.groups()
+            assert name == family or (self.types[family] == "histogram" and name in [family + x for x in ("_bucket", "_sum", "_count")]), line
+            key = (name, tuple(re.findall(r'([a-z_]+)="((?:[^"\\\\]|\\\\.)*)"', labels or "")))
+            assert key not in self.samples, "sample twice: " + line
+            self.samples[key] = float(value)
+
+    def get(self, name, **labels):
+        return self.samples.get((name, tuple(labels.items())))
+
+
+def metrics(node):
+    status, text = node.request("GET", "/metrics")
+    assert status == 200, status
+    return Page(text)
+
+
+def test_metrics_of_a_cluster():
+    with Cluster(3) as c:
+        c.start()
+        leader = c.leader()
+        leader.execute("CREATE TABLE t(v)")
+        for i in range(20):
+            leader.execute("INSERT INTO t VALUES(1)")
+        leader.rows("SELECT count(*) FROM t")
+        leader.rows("SELECT count(*) FROM t", "linearizable")
+        leader.rows("SELECT count(*) FROM t", "strong")
+        assert leader.request("GET", "/nosuch")[0] == 404
+        c.wait_equal_index()
+        page = metrics(leader)
+        assert page.get("rqlite_raft_is_leader") == 1 and page.get("rqlite_raft_state", state="Leader") == 1
+        assert page.get("rqlite_raft_voters") == 3
+        assert page.get("rqlite_raft_commit_index") == leader.status("store.raft.commit_index")
+        for name in ("queue", "commit"):
+            assert page.get("rqlite_raft_%s_seconds_count" % name) >= 21, name
+        for name in ("append", "fsync", "apply"):
+            assert page.get("rqlite_raft_%s_seconds_count" % name) > 0, name
+        assert page.get("rqlite_raft_read_index_seconds_count") == 1
+        assert page.get("rqlite_sql_read_seconds_count", where="log") == 1
+        assert page.get("rqlite_http_request_seconds_count", endpoint="/db/execute") == 21
+        assert page.get("rqlite_http_request_seconds_count", endpoint="/db/query", level="strong") == 1
+        assert page.get("rqlite_http_requests_total", endpoint="other", code="404") == 1
+        assert page.get("rqlite_http_in_flight", endpoint="/metrics") == 1
+        assert page.get("rqlite_vars_http_executions_total") == 21
+        for f in c.followers():
+            for name in ("lag_entries", "match_index", "reachable", "last_contact_seconds"):
+                value = page.get("rqlite_raft_peer_" + name, peer=f.id, voter="true")
+                assert value is not None, name
+                assert name != "reachable" or value == 1
+            theirs = metrics(f)
+            assert theirs.get("rqlite_raft_is_leader") == 0 and 0 <= theirs.get("rqlite_raft_last_contact_seconds") < 1
+            chain = [(theirs.get("rqlite_effect_chain_index"), theirs.get("rqlite_effect_chain", half="high"), theirs.get("rqlite_effect_chain", half="low")),
+                     (page.get("rqlite_effect_chain_index"), page.get("rqlite_effect_chain", half="high"), page.get("rqlite_effect_chain", half="low"))]
+            assert chain[0] == chain[1] and chain[0][1] != 0, chain
+        # the page and its description name the same families
+        docs = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../docs/metrics.md")
+        with open(docs) as f:
+            named = set(re.findall(r"^\| `([a-z_]+)`", f.read(), re.M))
+        served = {x for x in page.types if not x.startswith("rqlite_vars_")} | {x for x in theirs.types if not x.startswith("rqlite_vars_")}
+        assert named == served, (sorted(named - served), sorted(served - named))
+
+
+def test_slow_query_log():
+    with Cluster(1, args=["-slow-query-log", "100ms"]) as c:
+        n = c.nodes[0].start().wait_ready()
+        n.execute("CREATE TABLE t(v)", "INSERT INTO t VALUES('secret')")
+        slow = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x<3000000) SELECT count(*) FROM c, t WHERE v='secret'"
+        n.rows(slow)
+        line = wait_for(lambda: re.search(r"\[slow\] .*", n.log()), "the line")[0]
+        assert re.search(r'request was slow, took=\S+ kind=query level=weak where=pool statements=1 sql="WITH RECURSIVE c\(x\) AS \(SELECT \? .* '
+                         r'v=\?" plan=".*SCAN c.*"', line), line
+        n.execute(["INSERT INTO t SELECT ?||'x' FROM (" + slow + ")", "hidden"])
+        wait_for(lambda: "kind=execute where=log" in n.log(), "the line of the write")
+        slow_lines = [x for x in n.log().splitlines() if x.startswith("[slow]")]
+        assert not any("secret" in x or "hidden" in x for x in slow_lines), slow_lines
+        assert metrics(n).get("rqlite_slow_queries_total") >= 2
+
+
 def main():
     wanted = sys.argv[1:]
     tests = [(n, f) for n, f in globals().items() if n.startswith("test_") and (not wanted or any(w in n for w in wanted))]

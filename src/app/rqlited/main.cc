@@ -26,6 +26,7 @@
 #include "http/server.h"
 #include "io/posix_disk.h"
 #include "ops/cpu_sampler.h"
+#include "ops/metrics_page.h"
 #include "ops/profiles.h"
 #include "sql/statement_facts.h"
 #include "store/node_file.h"
@@ -133,6 +134,7 @@ class Server {
   void say_what_starts() const;
   void start_profiles();
   void write_profiles();
+  void show_metrics(unsigned net_thread, std::function<void(std::string)> reply);
   void prepare_directory();
   void start_edges();
   void open_store();
@@ -146,6 +148,7 @@ class Server {
   const config::Options options_;
   const std::vector<std::string> arguments_;
   SystemClock clock_;
+  const WallTime started_ = clock_.wall();
   SystemRng rng_;
   Metrics metrics_;
   io::PosixDisk disk_;
@@ -220,7 +223,8 @@ void Server::start_edges() {
                          profiles_.handle(path, query, [reply = std::move(reply)](int status, std::string body) {
                            reply({.status = status, .body = std::move(body), .type = http::TextReply::Type::Text});
                          });
-                       }};
+                       },
+                       .metrics = [this](unsigned net_thread, std::function<void(std::string)> reply) { show_metrics(net_thread, std::move(reply)); }};
   api_ = std::make_unique<http::Api>(std::move(api), *node_, clock_, metrics_);
   node_->set_net_poster([server = http_.get()](unsigned thread, std::function<void()> work) { server->on_net_thread(thread, std::move(work)); });
   http_->start(*api_);
@@ -234,7 +238,7 @@ void Server::open_store() {
   const store::Options options{.data_dir = options_.data_dir, .self = identity_.raft_id, .timing = timing_of(options_),
                                .limits = {.enqueue_time = options_.raft_apply_timeout.count() > 0 ? options_.raft_apply_timeout : config::Duration::max()},
                                .foreign_keys = options_.fk, .read_connections_max = static_cast<int>(options_.db_max_ro_conns),
-                               .net_threads = http_->net_threads()};
+                               .net_threads = http_->net_threads(), .slow_query_log = options_.slow_query_log};
   Result<std::unique_ptr<store::Store>> store = store::Store::open(options, disk_, clock_, rng_, metrics_, *node_);
   if (!store) die("failed to open store: " + store.error().text());
   store_ = *std::move(store);
@@ -330,6 +334,18 @@ void Server::write_profiles() {
   };
   if (cpu_sampler_) write(options_.cpu_profile, cpu_sampler_->stop());
   if (!options_.mem_profile.empty()) write(options_.mem_profile, ops::heap_text());
+}
+
+// The raft thread says how things are now; the text is made on the net thread that asked.
+void Server::show_metrics(unsigned net_thread, std::function<void(std::string)> reply) {
+  const auto write = [this, reply = std::move(reply)](const std::optional<replica::View>& view) {
+    reply(ops::metrics_text({*node_, *api_, *http_, metrics_, std::string(app::build_info().commit), started_}, view));
+  };
+  store::Store* store = node_->open_store();
+  if (store == nullptr) return write(std::nullopt);
+  store->replica().fresh_view([this, net_thread, write](const replica::View& view) {
+    http_->on_net_thread(net_thread, [write, view] { write(view); });
+  });
 }
 
 int Server::run(app::Signals& signals) {
