@@ -45,7 +45,8 @@ class Disk {
   virtual ~Disk() = default;
   virtual Result<std::unique_ptr<File>> open(const std::string& path, OpenMode mode) = 0;
   virtual Result<> remove(const std::string& path) = 0;  // of a file; a missing one is Errc::NotFound
-  virtual Result<> rename(const std::string& from, const std::string& to) = 0;  // replaces `to`
+  virtual Result<> remove_dir(const std::string& path) = 0;  // of an empty folder; a missing one is Errc::NotFound
+  virtual Result<> rename(const std::string& from, const std::string& to) = 0;  // replaces `to`; of a folder: an empty one
   virtual Result<std::vector<std::string>> list(const std::string& dir) = 0;    // names, sorted; no "." and ".."
   virtual Result<bool> exists(const std::string& path) = 0;
   virtual Result<> make_dirs(const std::string& dir) = 0;  // with parents, mode 0755

@@ -149,6 +149,11 @@ Result<> PosixDisk::remove(const std::string& path) {
   return {};
 }
 
+Result<> PosixDisk::remove_dir(const std::string& path) {
+  if (::rmdir(path.c_str()) != 0) return failed("remove", path);
+  return {};
+}
+
 Result<> PosixDisk::rename(const std::string& from, const std::string& to) {
   if (::rename(from.c_str(), to.c_str()) != 0) return failed("rename", from + " to " + to);
   return {};

@@ -9,6 +9,7 @@ class PosixDisk final : public Disk {
  public:
   Result<std::unique_ptr<File>> open(const std::string& path, OpenMode mode) override;
   Result<> remove(const std::string& path) override;
+  Result<> remove_dir(const std::string& path) override;
   Result<> rename(const std::string& from, const std::string& to) override;
   Result<std::vector<std::string>> list(const std::string& dir) override;
   Result<bool> exists(const std::string& path) override;

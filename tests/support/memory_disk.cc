@@ -25,6 +25,15 @@ void perform(std::string& content, const Operation& operation) {
 
 std::string parent(const std::string& path) { return path.substr(0, path.rfind('/')); }
 
+// Everything below a folder gets its new name.
+template <class Names>
+void move_folder(Names& names, const std::string& from, const std::string& to) {
+  Names moved;
+  for (auto at = names.lower_bound(from + "/"); at != names.end() && at->first.starts_with(from + "/"); at = names.erase(at))
+    moved[to + at->first.substr(from.size())] = at->second;
+  names.merge(moved);
+}
+
 }  // namespace
 
 struct MemoryDisk::Inode {
@@ -151,8 +160,26 @@ Result<> MemoryDisk::remove(const std::string& path) {
   return {};
 }
 
+bool MemoryDisk::is_folder(const std::string& path) const {
+  const auto first = names_.lower_bound(path + "/");
+  return first != names_.end() && first->first.starts_with(path + "/");
+}
+
+Result<> MemoryDisk::remove_dir(const std::string& path) {
+  const std::lock_guard lock(mutex_);
+  if (is_folder(path)) return fail(Errc::Io, "remove " + path + ": Directory not empty");
+  return tick("remove", path);
+}
+
 Result<> MemoryDisk::rename(const std::string& from, const std::string& to) {
   const std::lock_guard lock(mutex_);
+  if (is_folder(from)) {
+    if (is_folder(to)) return fail(Errc::Io, "rename " + from + ": Directory not empty");
+    RQ_CHECK(tick("rename", from));
+    move_folder(names_, from, to);
+    moved_folders_.emplace_back(from, to);
+    return {};
+  }
   const auto found = names_.find(from);
   if (found == names_.end()) return fail(Errc::NotFound, "rename " + from + ": No such file or directory");
   RQ_CHECK(tick("rename", from));
@@ -165,14 +192,18 @@ Result<> MemoryDisk::rename(const std::string& from, const std::string& to) {
 Result<std::vector<std::string>> MemoryDisk::list(const std::string& dir) {
   const std::lock_guard lock(mutex_);
   std::vector<std::string> out;
-  for (const auto& [path, inode] : names_)
-    if (parent(path) == dir) out.push_back(path.substr(dir.size() + 1));
+  for (auto at = names_.lower_bound(dir + "/"); at != names_.end() && at->first.starts_with(dir + "/"); ++at) {
+    const std::size_t begin = dir.size() + 1;
+    std::string name = at->first.substr(begin, at->first.find('/', begin) - begin);
+    if (out.empty() || out.back() != name) out.push_back(std::move(name));
+  }
+  std::ranges::sort(out);
   return out;
 }
 
 Result<bool> MemoryDisk::exists(const std::string& path) {
   const std::lock_guard lock(mutex_);
-  return names_.contains(path);
+  return names_.contains(path) || is_folder(path);
 }
 
 Result<> MemoryDisk::make_dirs(const std::string&) { return {}; }
@@ -180,6 +211,11 @@ Result<> MemoryDisk::make_dirs(const std::string&) { return {}; }
 Result<> MemoryDisk::sync_dir(const std::string& dir) {
   const std::lock_guard lock(mutex_);
   RQ_CHECK(tick("sync directory", dir));
+  std::erase_if(moved_folders_, [&](const auto& moved) {
+    if (parent(moved.first) != dir && parent(moved.second) != dir) return false;
+    move_folder(durable_names_, moved.first, moved.second);
+    return true;
+  });
   std::erase_if(durable_names_, [&](const auto& item) { return parent(item.first) == dir; });
   for (const auto& [path, inode] : names_)
     if (parent(path) == dir) durable_names_[path] = inode;
@@ -197,6 +233,7 @@ void MemoryDisk::lose_power(SeededRng& rng, Loss loss) {
   if (loss == Loss::None) return;
   const std::uint64_t survives_to = loss == Loss::Suffix && operations_ > 0 ? rng.below(operations_ + 1) : 0;
   names_ = durable_names_;
+  moved_folders_.clear();
   std::set<Inode*> seen;
   used_ = 0;
   for (auto& [path, inode] : names_) {

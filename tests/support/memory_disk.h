@@ -1,5 +1,6 @@
 // MemoryDisk: an io::Disk in memory that fails on purpose and forgets what was not synced.
 //
+// Folders are there as long as they hold something; one is renamed with all in it, durable when either parent is synced.
 // Contents written are visible at once and durable after sync() of the file; names are durable after sync_dir(). After
 // lose_power() only durable names with durable contents are left, plus what the mode says of the unsynced operations.
 // Files opened before a power loss fail from then on. Deterministic; thread-safe.
@@ -49,6 +50,7 @@ class MemoryDisk final : public io::Disk {
 
   Result<std::unique_ptr<io::File>> open(const std::string& path, io::OpenMode mode) override;
   Result<> remove(const std::string& path) override;
+  Result<> remove_dir(const std::string& path) override;
   Result<> rename(const std::string& from, const std::string& to) override;
   Result<std::vector<std::string>> list(const std::string& dir) override;
   Result<bool> exists(const std::string& path) override;
@@ -73,9 +75,11 @@ class MemoryDisk final : public io::Disk {
   friend class MemoryFile;
   Result<> tick(std::string_view call, const std::string& path);
   Result<> make_room(std::uint64_t bytes);
+  bool is_folder(const std::string& path) const;
 
   mutable std::mutex mutex_;                // guards all below and the inodes
   std::map<std::string, std::shared_ptr<Inode>> names_, durable_names_;
+  std::vector<std::pair<std::string, std::string>> moved_folders_;   // from, to: not durable yet, in order
   std::uint64_t operations_ = 0;
   std::uint64_t epoch_ = 0;
   std::uint64_t calls_ = 0;
