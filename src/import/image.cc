@@ -1,5 +1,6 @@
 #include "import/image.h"
 
+#include <algorithm>
 #include <array>
 
 #include "base/crc32c.h"
@@ -71,6 +72,16 @@ Result<> copy_checked(io::Disk& disk, const SnapshotFile& file, const std::strin
   return {};
 }
 
+Result<std::string> quick_check(const std::string& vfs, const std::string& path) {
+  RQ_TRY(const auto connection, open_image(vfs, path));
+  RQ_CHECK(connection->run("PRAGMA synchronous=OFF; PRAGMA journal_mode=WAL"));
+  RQ_TRY(auto check, connection->prepare("PRAGMA quick_check(1)"));
+  const int code = check.step();
+  if (code != SQLITE_ROW) return fail(connection->error(code));
+  const auto* answer = reinterpret_cast<const char*>(sqlite3_column_text(check.handle(), 0));
+  return std::string(answer == nullptr ? "no answer" : answer);
+}
+
 // 8 bytes of ones, the length of what follows, gzip of the image; before v5.8: the length of the image, the image.
 Result<> unpack_state(io::Disk& disk, const Snapshot& snapshot, const std::string& path, const Progress& progress) {
   const std::string& source = snapshot.base.path;
@@ -125,11 +136,12 @@ Result<bool> check_wal(io::Disk& disk, const std::string& path, bool exact) {
 
 Result<> fold_in(const std::string& vfs, const std::string& path, const std::string& wal) {
   RQ_TRY(const auto connection, open_image(vfs, path));
+  RQ_CHECK(connection->run("PRAGMA schema_version"));     // a WAL that nobody has read yet would be left alone
   int frames = -1, moved = -1;
   const int code = sqlite3_wal_checkpoint_v2(connection->handle(), "main", SQLITE_CHECKPOINT_TRUNCATE, &frames, &moved);
-  if (code == SQLITE_OK) return {};
+  if (code == SQLITE_OK && frames == 0) return {};
   const Error error = connection->error(code);
-  return fail(error.code == Errc::Sql ? Errc::Corrupt : error.code, wal + " doesn't fit its database: " + error.detail);
+  return fail(code == SQLITE_OK || error.code == Errc::Sql ? Errc::Corrupt : error.code, wal + " doesn't fit its database: " + error.detail);
 }
 
 }  // namespace
@@ -157,21 +169,12 @@ Result<bool> looks_like_database(io::Disk& disk, const std::string& path) {
 }
 
 Result<> check_image(const std::string& vfs, const std::string& path, const std::string& what) {
-  const auto damaged = [&what](const std::string& why) { return fail(Errc::Corrupt, what + " is damaged: " + why); };
-  RQ_TRY(const auto connection, open_image(vfs, path));
-  RQ_CHECK(connection->run("PRAGMA synchronous=OFF"));
-  if (const Result<> switched = connection->run("PRAGMA journal_mode=WAL"); !switched)
-    return switched.error().code == Errc::Corrupt ? Result<>(damaged(switched.error().detail)) : switched;
-  auto check = connection->prepare("PRAGMA quick_check(1)");
-  if (!check) return damaged(check.error().detail);
-  const int code = check->step();
-  if (code != SQLITE_ROW) {
-    const Error error = connection->error(code);
-    if (error.code == Errc::Corrupt || error.code == Errc::Sql) return damaged(error.detail);
-    return fail(error);
-  }
-  const std::string answer(reinterpret_cast<const char*>(sqlite3_column_text(check->handle(), 0)));
-  return answer == "ok" ? Result<>() : damaged(answer);
+  const auto found = quick_check(vfs, path);
+  if (found && *found == "ok") return {};
+  if (!found && found.error().code != Errc::Corrupt && found.error().code != Errc::Sql) return fail(found.error());
+  std::string why = found ? *found : found.error().detail;
+  std::ranges::replace(why, '\n', ' ');
+  return fail(Errc::Corrupt, what + " is damaged: " + why);
 }
 
 Result<> settle_image(io::Disk& disk, const std::string& vfs, const std::string& path) {

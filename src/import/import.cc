@@ -81,7 +81,7 @@ Result<> make_database(const Options& options, const Source& source, const std::
     RQ_TRY(const auto file, disk.open(path, io::OpenMode::ReadOnly));
     RQ_TRY(const std::uint64_t bytes, file->size());
     if (options.on_progress && !options.on_progress(Stage::Check, 0, bytes)) return fail(Errc::Canceled, "stopped");
-    RQ_CHECK(check_image(options.base_vfs, path, "the database in snapshot " + source.snapshot->id));
+    RQ_CHECK(check_image(options.base_vfs, path, "the database in " + source.snapshot->base.path));
   }
   const Survey& survey = source.survey;
   const Index from = survey.snapshot_index.next();

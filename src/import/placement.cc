@@ -27,16 +27,16 @@ Result<> move_if_there(io::Disk& disk, const std::string& from, const std::strin
 
 Result<> set_old_aside(io::Disk& disk, const std::string& dir) {
   const std::string aside = dir + "/" + kSetAside;
-  bool any = false;
+  // Also of a process that died: what it moved may be durable here only when it is there.
+  RQ_TRY(bool any, disk.exists(aside));
   for (const char* name : kOld) {
     RQ_TRY(const bool there, disk.exists(dir + "/" + name));
     any = any || there;
   }
-  if (any) {
-    RQ_CHECK(disk.make_dirs(aside));
-    for (const char* name : kOld) RQ_CHECK(move_if_there(disk, dir + "/" + name, aside + "/" + name));
-    RQ_CHECK(disk.sync_dir(aside));
-  }
+  if (!any) return {};
+  RQ_CHECK(disk.make_dirs(aside));
+  for (const char* name : kOld) RQ_CHECK(move_if_there(disk, dir + "/" + name, aside + "/" + name));
+  RQ_CHECK(disk.sync_dir(aside));
   return disk.sync_dir(dir);
 }
 
@@ -72,6 +72,7 @@ Result<bool> placement_pending(io::Disk& disk, const std::string& dir) {
 Result<> finish_placement(io::Disk& disk, const std::string& dir) {
   RQ_TRY(const bool ready, disk.exists(dir + kReady));
   if (ready) {
+    RQ_CHECK(disk.sync_dir(dir));     // the name may be of a process that died before it was durable
     RQ_CHECK(set_old_aside(disk, dir));
     RQ_CHECK(disk.rename(dir + kReady, dir + kPlacing));
     RQ_CHECK(disk.sync_dir(dir));

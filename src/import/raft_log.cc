@@ -65,6 +65,7 @@ Result<Server> read_server(MsgpackReader& reader, const FileRange& data) {
 Result<LogEntry> decode_log_entry(const FileRange& value) {
   MsgpackReader reader(value);
   LogEntry entry;
+  RQ_TRY(entry.data, value.part(0, 0));    // an entry without data has none, of this file
   std::optional<std::uint64_t> kind;
   RQ_TRY(const std::uint64_t fields, reader.map_size());
   for (std::uint64_t i = 0; i < fields; ++i) {

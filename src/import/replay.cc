@@ -146,7 +146,7 @@ Result<> SqliteReplay::apply(const LogEntry& entry, const Progress& progress) {
   if (progress && !progress(0)) return fail(Errc::Canceled, "stopped");
   ++counts_.entries;
   if (entry.kind != LogEntry::Kind::Command) return {};
-  what_ = "log entry " + std::to_string(entry.index.value);
+  what_ = entry.data.path() + ", entry " + std::to_string(entry.index.value);
   if (entry.appended_ms) vfs_->set_time(*entry.appended_ms);
   RQ_TRY(const Command command, read_command(entry.data, what_));
   switch (command.kind) {
