@@ -6,10 +6,12 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "executor/executor.h"
 #include "executor/settings.h"
 #include "import/image.h"
 #include "import/placement.h"
 #include "import/snapshots.h"
+#include "ledger/effect.h"
 #include "ledger/recovery.h"
 #include "store/node_file.h"
 #include "wal/log.h"
@@ -114,22 +116,7 @@ Result<> make_log(io::Disk& disk, const std::string& dir, const Survey& survey, 
   return opened.log->sync();
 }
 
-}  // namespace
-
-Result<bool> is_reference_directory(io::Disk& disk, const std::string& dir) {
-  RQ_TRY(const bool theirs, disk.exists(dir + kLogName));
-  RQ_TRY(const bool ours, disk.exists(dir + "/node.json"));
-  return theirs && !ours;
-}
-
-Result<Survey> survey(io::Disk& disk, const std::string& source) {
-  RQ_TRY(Source found, look_at(disk, source));
-  return std::move(found.survey);
-}
-
-Result<Report> build(const Options& options) {
-  RQ_ASSERT(options.disk != nullptr);
-  RQ_ASSERT(options.member.raft_id);
+Result<Report> build_staging(const Options& options) {
   io::Disk& disk = *options.disk;
   RQ_TRY(const Source source, look_at(disk, options.source));
   const Survey& survey = source.survey;
@@ -146,7 +133,8 @@ Result<Report> build(const Options& options) {
   if (survey.last_index) {
     const ledger::Paths paths = ledger::paths_in(staging);
     RQ_CHECK(make_database(options, source, paths.database, report.replayed));
-    ledger::Position position{.index = survey.last_index, .term = survey.last_term, .chain = 0, .registers = {}};
+    ledger::Position position{.index = survey.last_index, .term = survey.last_term, .chain = ledger::chain_anew(survey.last_index), .registers = {},
+                              .engine = executor::engine_fingerprint(executor::Options{}.spill_pages)};
     executor::set_foreign_keys(position.registers, options.foreign_keys);
     RQ_TRY(const auto ledger, ledger::Ledger::create(disk, paths.ledger, {}, position, {}, position));
     RQ_CHECK(make_log(disk, staging + "/raft", survey, options, report.member));
@@ -155,6 +143,28 @@ Result<Report> build(const Options& options) {
                                                   .node_id = report.member.node_id}));
   RQ_CHECK(disk.sync_dir(staging));
   RQ_CHECK(mark_ready(disk, options.target));
+  return report;
+}
+
+}  // namespace
+
+Result<bool> is_reference_directory(io::Disk& disk, const std::string& dir) {
+  RQ_TRY(const bool theirs, disk.exists(dir + kLogName));
+  RQ_TRY(const bool ours, disk.exists(dir + "/node.json"));
+  return theirs && !ours;
+}
+
+Result<Survey> survey(io::Disk& disk, const std::string& source) {
+  RQ_TRY(Source found, look_at(disk, source));
+  return std::move(found.survey);
+}
+
+Result<Report> build(const Options& options) {
+  RQ_ASSERT(options.disk != nullptr);
+  RQ_ASSERT(options.member.raft_id);
+  auto report = build_staging(options);
+  // Its space is given back; what stays when that fails is discarded by the next start.
+  if (!report) (void)discard_staging(*options.disk, options.target);
   return report;
 }
 

@@ -218,6 +218,16 @@ Result<DirectoryLock> DirectoryLock::take(const std::string& dir) {
   return failed("lock", path, number);
 }
 
+Result<DirectoryLock> DirectoryLock::share(const std::string& file) {
+  const int fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return failed("open", file);
+  if (::flock(fd, LOCK_SH | LOCK_NB) == 0) return DirectoryLock(fd);
+  const int number = errno;
+  ::close(fd);
+  if (number == EWOULDBLOCK) return fail(Errc::AlreadyExists, file + " is in use by another process");
+  return failed("lock", file, number);
+}
+
 DirectoryLock::~DirectoryLock() {
   if (fd_ >= 0) ::close(fd_);
 }

@@ -22,6 +22,8 @@ class PosixDisk final : public Disk {
 class DirectoryLock {
  public:
   static Result<DirectoryLock> take(const std::string& dir);  // Errc::AlreadyExists: another process holds it
+  // A shared one on a file that others lock; nothing is written. Errc::AlreadyExists: another process holds it exclusively.
+  static Result<DirectoryLock> share(const std::string& file);
   ~DirectoryLock();
   DirectoryLock(DirectoryLock&& other) noexcept : fd_(other.fd_) { other.fd_ = -1; }
   DirectoryLock& operator=(DirectoryLock&&) = delete;

@@ -11,6 +11,7 @@ struct Command {
 };
 constexpr Command kCommands[] = {
     {"doctor", doctor},
+    {"import", import_command},
 };
 
 }  // namespace

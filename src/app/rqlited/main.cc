@@ -4,6 +4,7 @@
 #include <sqlite3.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -11,6 +12,7 @@
 #include <thread>
 
 #include "app/rqlited/commands.h"
+#include "app/rqlited/import.h"
 #include "app/rqlited/security.h"
 #include "app/rqlited/signals.h"
 #include "app/rqlited/version.h"
@@ -110,7 +112,7 @@ std::unique_ptr<auth::CredentialStore> load_credentials(const std::string& path)
   return std::make_unique<auth::CredentialStore>(*std::move(store));
 }
 
-store::NodeFile identity_of(io::Disk& disk, const config::Options& options, Rng& rng) {
+store::NodeFile identity_of(io::Disk& disk, const config::Options& options, bool to_import, Rng& rng) {
   Result<std::optional<store::NodeFile>> stored = store::read_node_file(disk, options.data_dir);
   if (!stored) die("failed to open store: " + stored.error().text());
   if (*stored) {
@@ -121,6 +123,7 @@ store::NodeFile identity_of(io::Disk& disk, const config::Options& options, Rng&
     return node;
   }
   store::NodeFile node{.raft_id = RaftId{rng.next() | 1}, .node_id = options.node_id};
+  if (to_import) return node;                     // written with all the rest, when it is imported
   if (const Result<> written = store::write_node_file(disk, options.data_dir, node); !written) die("failed to open store: " + written.error().text());
   return node;
 }
@@ -156,6 +159,7 @@ class Server {
   store::NodeFile identity_;
   bool preexisting_ = false;
   app::PortTls node_tls_, http_tls_;
+  bool to_import_ = false;
   std::unique_ptr<auth::CredentialStore> credentials_;
   std::unique_ptr<transport::Transport> transport_;
   std::unique_ptr<cluster::Node> node_;
@@ -164,6 +168,7 @@ class Server {
   std::unique_ptr<store::Store> store_;
   std::unique_ptr<cluster::Formation> formation_;
   std::promise<void> stop_asked_;
+  std::atomic<bool> stopping_{false};
   std::unique_ptr<ops::CpuSampler> cpu_sampler_;
   ops::Profiles profiles_{arguments_};
 };
@@ -173,10 +178,13 @@ void Server::prepare_directory() {
   Result<io::DirectoryLock> lock = io::DirectoryLock::take(options_.data_dir);
   if (!lock) die("failed to open store: " + lock.error().text());
   lock_.emplace(*std::move(lock));
-  preexisting_ = disk_.exists(options_.data_dir + "/node.json").value_or(false);
+  const Result<bool> foreign = app::settle_imports(disk_, options_.data_dir, metrics_);
+  if (!foreign) die("failed to open store: " + foreign.error().text());
+  to_import_ = *foreign;
+  preexisting_ = to_import_ || disk_.exists(options_.data_dir + "/node.json").value_or(false);
   log::info("rqlited", (preexisting_ ? "preexisting node state detected in " : "no preexisting node state detected in ") + options_.data_dir +
                            (preexisting_ ? "" : ", node may be bootstrapping"));
-  identity_ = identity_of(disk_, options_, rng_);
+  identity_ = identity_of(disk_, options_, to_import_, rng_);
 }
 
 // Ports first: who cannot have them must not touch the data. HTTP answers before the store is open.
@@ -356,6 +364,7 @@ int Server::run(app::Signals& signals) {
   signals.start(
       [this] {
         app::limit_the_stop();
+        stopping_ = true;
         node_->cancel_waits();
         stop_asked_.set_value();
       },
@@ -363,6 +372,15 @@ int Server::run(app::Signals& signals) {
         node_tls_.reload();
         http_tls_.reload();
       });
+  if (to_import_) {
+    const Result<> imported =
+        app::import_at_start(disk_, options_, node_->self_member(), rng_, clock_, metrics_, [this] { return stopping_.load(); });
+    if (!imported && imported.error().code != Errc::Canceled) die("failed to open store: import: " + imported.error().text());
+    if (!imported) {
+      log::info("import", "stopped before its end, the next start begins again");
+      return stop();
+    }
+  }
   open_store();
   auto stop_asked = stop_asked_.get_future();
   if (const Result<> formed = form_cluster(); !formed) {
