@@ -30,6 +30,8 @@ void check_done(MemoryDisk& disk, const std::string& source, const std::string& 
   EXPECT_TRUE(disk.exists(target + "/db.ledger").value_or(false));
 }
 
+constexpr std::uint64_t kPlacingCalls = 32;
+
 void die_everywhere(const std::string& name, const std::string& target, std::uint64_t stride) {
   const Files files = fixture(name);
   const auto wanted = lines_of_sql(expected_sql(name));
@@ -43,9 +45,10 @@ void die_everywhere(const std::string& name, const std::string& target, std::uin
     total = disk.calls() - before;
     check_done(disk, "/data", target, files, wanted);
   }
-  // The steps from the first rename on are tried one by one, those of building by strides.
-  for (std::uint64_t n = 1; n <= total; n += n + 40 < total ? stride : 1) {
+  // The steps of placing are tried one by one, each with every kind of loss, those of building by strides.
+  for (std::uint64_t n = 1; n <= total; n += n + kPlacingCalls < total ? stride : 1) {
     for (const int loss : {-1, 0, 1, 2}) {   // -1: only the process dies
+      if (n + kPlacingCalls < total && loss != static_cast<int>(n % 4) - 1) continue;
       SCOPED_TRACE(name + " into " + target + ", call " + std::to_string(n) + " of " + std::to_string(total) + ", loss " + std::to_string(loss));
       MemoryDisk disk;
       put(disk, "/data", files);
@@ -60,9 +63,9 @@ void die_everywhere(const std::string& name, const std::string& target, std::uin
   }
 }
 
-TEST(Placement, SurvivesDeathAtEveryStepInPlace) { die_everywhere("v10-reap", "/data", 17); }
-TEST(Placement, SurvivesDeathAtEveryStepElsewhere) { die_everywhere("v10-load", "/new", 17); }
-TEST(Placement, SurvivesDeathWithALogOnly) { die_everywhere("v10-logonly", "/data", 31); }
+TEST(Placement, SurvivesDeathAtEveryStepInPlace) { die_everywhere("v10-reap", "/data", 5); }
+TEST(Placement, SurvivesDeathAtEveryStepElsewhere) { die_everywhere("v10-load", "/new", 5); }
+TEST(Placement, SurvivesDeathWithALogOnly) { die_everywhere("v10-logonly", "/data", 7); }
 
 TEST(Placement, MayDieAgainAndAgain) {
   const Files files = fixture("v10-reap");
