@@ -39,6 +39,7 @@ class MutantDisk final : public io::Disk {
   MutantDisk(io::Disk& disk, Mutant mutant) : disk_(disk), mutant_(mutant) {}
   Result<std::unique_ptr<io::File>> open(const std::string& path, io::OpenMode mode) override;
   Result<> remove(const std::string& path) override { return disk_.remove(path); }
+  Result<> remove_dir(const std::string& path) override { return disk_.remove_dir(path); }
   Result<> rename(const std::string& from, const std::string& to) override { return disk_.rename(from, to); }
   Result<std::vector<std::string>> list(const std::string& dir) override { return disk_.list(dir); }
   Result<bool> exists(const std::string& path) override { return disk_.exists(path); }
