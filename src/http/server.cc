@@ -600,6 +600,7 @@ void Http1Connection::compose_piece() {
 }
 
 void Http1Connection::flush() {
+  const auto self = shared_from_this();      // while nothing is read, the exchange that is written may hold the last reference
   while (!closed_ && !writing_) {
     const bool full = exchanges_.size() >= limits_.pipelined;
     const bool sent = out_at_ == out_.size();

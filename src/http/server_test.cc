@@ -174,6 +174,16 @@ TEST_F(HttpServer, AnswersPipelinedRequestsInTheirOrder) {
   EXPECT_LT(got.find("GET/b"), got.find("POST/cxyz"));
 }
 
+TEST_F(HttpServer, AnswersTheLastRequestOfAConnectionFromAnotherThread) {
+  start({});
+  Client client(port_);
+  client.send("GET /later HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  while (!echo_.release()) ::usleep(100);
+  const std::string got = client.read_until("<never>");
+  EXPECT_TRUE(got.starts_with("HTTP/1.1 200 OK")) << got;
+  EXPECT_TRUE(got.ends_with("late<closed>")) << got;
+}
+
 TEST_F(HttpServer, TakesARequestByteByByteAndChunks) {
   start({});
   Client client(port_);
