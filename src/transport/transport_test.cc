@@ -200,10 +200,10 @@ TEST_P(TransportTest, NoticesTheDeathOfAPeerAtOnce) {
 TEST_P(TransportTest, AnswersAPeerThatMoved) {
   b.transport->set_peers({{RaftId{1}, "127.0.0.1:1"}});
   connect();
-  for (int i = 0; i < 1000 && a.messages.empty(); ++i) {
+  for (int i = 0; i < 1000; ++i) {
     b.transport->send({heartbeat(2, 1, 5)});
     std::unique_lock lock(a.mutex);
-    a.changed.wait_for(lock, std::chrono::milliseconds(10), [&] { return !a.messages.empty(); });
+    if (a.changed.wait_for(lock, std::chrono::milliseconds(10), [&] { return !a.messages.empty(); })) break;
   }
   ASSERT_TRUE(a.wait([&] { return !a.messages.empty(); }));
   // The same table again doesn't lead back; another does.

@@ -46,8 +46,11 @@ bool surely_without_effect(Errc code) {
 Clients::Clients(Shared& shared) : shared_(shared), workload_(shared.world.seed) {}
 
 Node* Clients::contact() {
-  Node* leader = shared_.leader();
-  if (leader != nullptr && world().below(3) != 0) return leader;
+  // Mostly whoever says that it leads, also one that leads no more and doesn't know.
+  std::vector<Node*> leaders;
+  for (const auto& node : shared_.nodes)
+    if (node->leads()) leaders.push_back(node.get());
+  if (!leaders.empty() && world().below(3) != 0) return leaders[world().below(leaders.size())];
   return shared_.nodes[world().below(shared_.nodes.size())].get();
 }
 

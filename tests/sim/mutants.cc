@@ -38,6 +38,7 @@ constexpr Row kRows[] = {
     {Mutant::ReadWithoutQuorum, "read-without-quorum", "the leader answers ReadIndex by itself"},
     {Mutant::WeakAsLinearizable, "weak-as-linearizable", "linearizable reads are served by belief"},
     {Mutant::CountVotesTwice, "count-votes-twice", "each vote counts for another voter too"},
+    {Mutant::CountRejections, "count-rejections", "a refused vote counts as a vote"},
     {Mutant::CommitWithoutMajority, "commit-without-majority", "the leader's own log is enough to commit"},
     {Mutant::ConfNotStored, "conf-not-stored", "trap 4: a membership is acted on and not stored"},
     {Mutant::BareConfStart, "bare-conf-start", "trap 3: a member without a snapshot believes that it is alone"},
@@ -59,8 +60,9 @@ class MutantEngine final : public raft::RaftEngine {
     return engine_->tick();
   }
   Result<> step(Message message) override {
-    if (mutant_ == Mutant::CountVotesTwice && message.type == MessageType::RequestVoteResponse && !message.reject)
-      RQ_CHECK(forge(message));
+    const bool vote = message.type == MessageType::RequestVoteResponse || message.type == MessageType::RequestPreVoteResponse;
+    if (mutant_ == Mutant::CountVotesTwice && vote && !message.reject) RQ_CHECK(forge(message));
+    if (mutant_ == Mutant::CountRejections && vote) message.reject = false;
     return engine_->step(std::move(message));
   }
   Result<> campaign() override { return engine_->campaign(); }

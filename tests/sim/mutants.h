@@ -20,8 +20,8 @@ enum class Mutant : std::uint8_t {
   SkipLedgerSync, SkipDatabaseWalSync, SkipDatabaseSync, SkipDirectorySync,                                  // ledger, database
   ApplyTwice, SkipApply, ApplyOwnTime, ApplyOwnSeed, PassOverFailedEntry,                                    // apply
   AnswerOnPropose, RetryOpenWrite, ReadBeforeApplied, ReadWithoutQuorum, WeakAsLinearizable,                 // answers
-  CountVotesTwice, CommitWithoutMajority, ConfNotStored, BareConfStart, ReceiverNotNamed, OldIdOnWipedDisk,  // consensus
-  NoPromotion, DropFetches, NoElection,
+  CountVotesTwice, CountRejections, CommitWithoutMajority, ConfNotStored, BareConfStart, ReceiverNotNamed,   // consensus
+  OldIdOnWipedDisk, NoPromotion, DropFetches, NoElection,
 };
 
 std::string_view name_of(Mutant mutant);

@@ -106,6 +106,7 @@ void Nemesis::begin() {
     leader->input([leader, target] { leader->driver().transfer(target, leader->clock().now() + milliseconds(1000), [](const Result<>&) {}); });
   });
   every(settings_.false_death, [this] {
+    if (world_.one_in(2)) return refuse_leader();
     Node* node = some(true);
     if (node == nullptr) return;
     world_.note(node->name() + " takes its leader for dead");
@@ -123,6 +124,27 @@ void Nemesis::begin() {
   if (settings_.drift_permille > 0)
     for (const auto& node : shared_.nodes) node->clock().run_at(static_cast<int>(world_.below(2 * settings_.drift_permille)) - static_cast<int>(settings_.drift_permille));
   look_after();
+}
+
+// Something between them refuses the leader's connections: to all others it looks dead, and it lives.
+void Nemesis::refuse_leader() {
+  Node* leader = shared_.leader();
+  if (leader == nullptr || shared_.network.cut_anywhere()) return;
+  world_.note(leader->name() + " leads and looks dead to all others");
+  for (const auto& node : shared_.nodes) {
+    if (node.get() == leader) continue;
+    shared_.network.cut(leader->slot(), node->slot());
+    shared_.network.cut(node->slot(), leader->slot());
+    if (node->up()) node->input([peer = node.get(), id = leader->raft_id()] { peer->driver().peer_dead(id); });
+  }
+  heal_later(milliseconds(1000));
+}
+
+void Nemesis::heal_later(Instant at_most) {
+  world_.after(world_.between(milliseconds(50), at_most), [this] {
+    if (shared_.network.cut_anywhere()) world_.note("the network is whole again");
+    shared_.network.heal();
+  });
 }
 
 void Nemesis::crash_in_call(Node& node) {
@@ -174,10 +196,7 @@ void Nemesis::partition() {
     for (unsigned a = 0; a < cut_at; ++a)
       for (unsigned b = cut_at; b < count; ++b) cut(a, b, kind != 2);
   }
-  world_.after(world_.between(milliseconds(50), milliseconds(3000)), [this] {
-    if (shared_.network.cut_anywhere()) world_.note("the network is whole again");
-    shared_.network.heal();
-  });
+  heal_later(milliseconds(3000));
 }
 
 // A process whose log stopped, or that can't apply for long, is started again.

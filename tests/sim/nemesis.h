@@ -27,6 +27,8 @@ class Nemesis {
   void look_after();
   void crash_in_call(Node& node);
   void partition();
+  void refuse_leader();
+  void heal_later(Instant at_most);
   void rot(Node& node);
   void change_members();
   void replace(Node& node);

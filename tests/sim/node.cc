@@ -168,7 +168,7 @@ Node::Boot Node::boot() {
   driver_ = std::make_unique<replica::Driver>([engine, mutant] { return mutate(raft::make_raft_engine(engine), mutant, engine.id); }, raft_id_, shared_.settings.timing,
                                               shared_.settings.limits, clock_, *driver_rng_, *this);
   if (const auto started = driver_->start(*std::move(start)); !started) return refused(started.error());
-  if (!has_state && shared_.is(Mutant::BareConfStart)) {
+  if (!has_state && shared_.founded && shared_.is(Mutant::BareConfStart)) {
     replica::MembershipRecord alone{.cluster_id = shared_.cluster_id};
     alone.members.put(member());
     found_cluster(alone, {.voters = {raft_id_}});

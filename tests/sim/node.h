@@ -38,7 +38,7 @@ struct Shared {
   std::vector<std::unique_ptr<Node>> nodes;   // by slot
   std::uint64_t raft_ids = 0;                 // given out so far
   std::uint64_t cluster_id = 0;
-  bool calm = false;
+  bool founded = false, calm = false;
 
   bool is(Mutant wanted) const { return mutant == wanted; }
   void found(const RaftChecks::Found& wrong) {

@@ -71,6 +71,7 @@ class Run {
     }
     for (const auto& node : shared_.nodes) node->boot();
     if (over() || !shared_.nodes[0]->found_cluster(record, conf)) return;
+    shared_.founded = true;
     bool ready = false;
     clients_.set_up([&] { ready = true; });
     world_.run_until(world_.now() + seconds(60), [&] { return ready; });
