@@ -50,6 +50,7 @@ std::string_view name_of(Errc code) {
 }  // namespace
 
 std::string Error::text() const {
+  if (code == Errc::Unauthorized && !detail.empty()) return detail;     // where and what: "remote Execute not authorized"
   const std::string_view fixed = fixed_text(code);
   if (!fixed.empty()) return std::string(fixed);
   return detail.empty() ? std::string(name_of(code)) : detail;

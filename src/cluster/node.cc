@@ -49,8 +49,9 @@ void fill(pb::Credentials& out, const http::Credentials& in) {
   out.set_password(in.password);
 }
 
-std::string_view refused_text(pb::Request::Kind kind) {
-  switch (kind) {
+std::string_view refused_text(const pb::Request& request) {
+  if (request.load()) return "remote load not authorized";
+  switch (request.kind()) {
     case pb::Request::EXECUTE: return "remote Execute not authorized";
     case pb::Request::QUERY: return "remote query not authorized";
     default: return "remote Request not authorized";
@@ -126,6 +127,11 @@ Node::~Node() { close(); }
 void Node::set_net_poster(NetPoster poster) { net_poster_ = std::move(poster); }
 
 void Node::open(store::Store& store) {
+  auto transfers = std::make_shared<Transfers>(store, clock_, metrics_);
+  {
+    const std::lock_guard lock(mutex_);
+    transfers_ = std::move(transfers);
+  }
   store_.store(&store, std::memory_order_release);
   const std::lock_guard lock(mutex_);
   wake_ = true;
@@ -142,7 +148,13 @@ void Node::close() {
   }
   for (Parked& one : parked) fail_call(*one.call, {Errc::NotOpen, {}});
   if (thread_.joinable()) thread_.join();
+  if (const auto transfers = this->transfers()) transfers->stop();
   store_.store(nullptr, std::memory_order_release);
+}
+
+std::shared_ptr<Transfers> Node::transfers() const {
+  const std::lock_guard lock(mutex_);
+  return transfers_;
 }
 
 replica::Member Node::self_member() const {
@@ -253,7 +265,7 @@ void Node::forwarded(const std::shared_ptr<http::SqlCall>& call, const std::stri
                                                      error.code == Errc::LeadershipLost);
   if (had_no_effect(error) || repeatable) return park(call, parked_until, error);
   if (error.code == Errc::Unauthorized)
-    return fail_call(*call, {Errc::Unauthorized, std::string(refused_text(call->request.kind()))});
+    return fail_call(*call, {Errc::Unauthorized, std::string(refused_text(call->request))});
   fail_call(*call, error.code == Errc::Canceled ? Error{Errc::LeadershipLost, {}} : error);
 }
 
@@ -290,6 +302,7 @@ void Node::run_cluster_thread() {
     for (Parked& one : parked) dispatch(one.call, one.until);
     for (const auto& work : later) work();
     announce();
+    if (const auto transfers = this->transfers()) transfers->tidy();
     reap();
     lock.lock();
   }
@@ -469,6 +482,10 @@ void Node::on_call(CallType type, std::string payload, std::shared_ptr<transport
       return serve_remove(payload, std::move(responder));
     case CallType::StepDown:
       return serve_step_down(payload, std::move(responder));
+    case CallType::BackupOpen:
+    case CallType::BackupRead:
+    case CallType::BackupClose:
+      return serve_backup(type, payload, std::move(responder));
   }
   responder->reply(fail(Errc::Unsupported, "unknown call"));
 }
@@ -493,8 +510,9 @@ void Node::serve_sql(const std::string& payload, std::shared_ptr<transport::Resp
   const http::Credentials who{message.credentials().username(), message.credentials().password()};
   const bool reads = kind != pb::Request::EXECUTE;
   const bool writes = kind != pb::Request::QUERY;
-  metrics_.counter("cluster", kind == pb::Request::EXECUTE ? "num_execute_req" : kind == pb::Request::QUERY ? "num_query_req" : "num_request_req").add();
-  if ((reads && !allowed(who, "query")) || (writes && !allowed(who, "execute")))
+  const bool load = message.request().load();
+  metrics_.counter("cluster", load ? "num_load_req" : kind == pb::Request::EXECUTE ? "num_execute_req" : kind == pb::Request::QUERY ? "num_query_req" : "num_request_req").add();
+  if (load ? !allowed(who, "load") : (reads && !allowed(who, "query")) || (writes && !allowed(who, "execute")))
     return responder->reply(fail(Errc::Unauthorized));
   store::Store* store = open_store();
   if (store == nullptr) return responder->reply(fail(Errc::NotOpen));
@@ -705,6 +723,71 @@ void Node::snapshot(http::ReplyFn reply) {
     if (*result) metrics_.counter("store", "num_user_snapshots").add();
     reply({.status = *result ? 200 : 204, .type = http::TextReply::Type::None});
   });
+}
+
+// ---- the database as a whole
+
+Result<std::string> Node::leader_url() const {
+  const std::optional<Leader> leader = leader_member();
+  if (!leader) return fail(Errc::LeaderNotFound);
+  if (leader->self) return std::string();
+  return (leader->member.https ? "https://" : "http://") + leader->member.api_addr;
+}
+
+void Node::backup(const http::BackupQuery& query, const http::Routing& routing, std::function<void(http::BackupReply&&)> done) {
+  const auto transfers = this->transfers();
+  if (open_store() == nullptr || !transfers) return done({.failure = Error{Errc::NotOpen, {}}});
+  const Result<std::string> leader = query.here ? Result<std::string>(std::string()) : leader_url();
+  if (!leader) return done({.failure = leader.error()});
+  if (!leader->empty() && routing.redirect) return done({.redirect_to = *leader});
+  const auto opened = [done](Result<std::shared_ptr<ByteSource>> source) {
+    if (source) return done({.source = *std::move(source)});
+    done({.failure = source.error()});
+  };
+  if (leader->empty()) return transfers->backup(query, opened);
+  metrics_.counter("proxy", "remote_backups").add();
+  pb::BackupOpenRequest message = backup_message(query);
+  fill(*message.mutable_credentials(), routing.credentials);
+  const auto known = leader_member();
+  if (!known) return done({.failure = Error{Errc::LeaderNotFound, {}}});
+  open_remote_backup(transport_, clock_, known->member.raft_addr, message, routing.timeout, [done](Result<std::shared_ptr<ByteSource>> source) {
+    if (source) return done({.source = *std::move(source)});
+    Error error = source.error();
+    if (error.code == Errc::NotLeader) error = {Errc::LeaderNotFound, {}};
+    if (error.code == Errc::Unauthorized) error.detail = "remote backup not authorized";
+    done({.failure = std::move(error)});
+  });
+}
+
+void Node::serve_backup(CallType type, const std::string& payload, std::shared_ptr<transport::Responder> responder) {
+  const auto transfers = this->transfers();
+  store::Store* store = open_store();
+  if (store == nullptr || !transfers) return responder->reply(fail(Errc::NotOpen));
+  if (type != CallType::BackupOpen) return transfers->on_call(type, payload, std::move(responder));
+  metrics_.counter("cluster", "num_backup_req").add();
+  pb::BackupOpenRequest message;
+  if (!parse(message, payload)) return responder->reply(fail(Errc::BadRequest, "unreadable request"));
+  if (!allowed({message.credentials().username(), message.credentials().password()}, "backup")) return responder->reply(fail(Errc::Unauthorized));
+  if (!store->replica().is_leader()) return responder->reply(fail(has_leader() ? Errc::NotLeader : Errc::LeaderNotFound));
+  transfers->open_session(message, std::move(responder));
+}
+
+Result<std::shared_ptr<http::UploadWriter>> Node::begin_upload(const http::UploadOptions& options) {
+  const auto transfers = this->transfers();
+  if (open_store() == nullptr || !transfers) return fail(Errc::NotOpen);
+  return transfers->begin_upload(options);
+}
+
+Result<> Node::may_boot() const {
+  const store::Store* store = open_store();
+  if (store == nullptr) return fail(Errc::NotOpen);
+  if (!store->replica().is_leader()) return fail(Errc::BadRequest, "not leader");
+  if (members().size() != 1) return fail(Errc::BadRequest, "not single-node");
+  return {};
+}
+
+void Node::load_image(const pb::LoadImage&, const http::Routing&, std::function<void(Result<Index>, std::string served_by)> done) {
+  done(fail(Errc::Unsupported, "images can't be loaded by this version"), {});
 }
 
 std::string Node::status_json() { return status_(*this, open_store()); }

@@ -23,6 +23,7 @@
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "cluster/reaper.h"
+#include "cluster/transfers.h"
 #include "http/backend.h"
 #include "store/store.h"
 #include "transport/transport.h"
@@ -70,6 +71,12 @@ class Node final : public http::Backend, public replica::Replica::Events {
   void remove_node(std::string node_id, const http::Routing& routing, http::ReplyFn reply) override;
   void snapshot(http::ReplyFn reply) override;
   void ready(const http::ReadyQuery& query, http::ReplyFn reply) override;
+  void backup(const http::BackupQuery& query, const http::Routing& routing, std::function<void(http::BackupReply&&)> done) override;
+  Result<std::string> leader_url() const override;
+  Result<std::shared_ptr<http::UploadWriter>> begin_upload(const http::UploadOptions& options) override;
+  Result<> may_boot() const override;
+  void load_image(const pb::LoadImage& image, const http::Routing& routing,
+                  std::function<void(Result<Index>, std::string served_by)> done) override;
 
   // Replica::Events (raft thread)
   void send(std::vector<raft::Message>&& messages) override;
@@ -87,6 +94,7 @@ class Node final : public http::Backend, public replica::Replica::Events {
   raft::ConfState conf() const;
   transport::Transport& transport() { return transport_; }
   const transport::Transport& transport() const { return transport_; }
+  std::shared_ptr<Transfers> transfers() const;  // null: the store isn't open
   store::Store* open_store() const { return store_.load(std::memory_order_acquire); }
   Clock& clock() const { return clock_; }
   Metrics& metrics() const { return metrics_; }
@@ -124,6 +132,7 @@ class Node final : public http::Backend, public replica::Replica::Events {
   void serve_sql(const std::string& payload, std::shared_ptr<transport::Responder> responder);
   void serve_join(const std::string& payload, std::shared_ptr<transport::Responder> responder);
   void serve_remove(const std::string& payload, std::shared_ptr<transport::Responder> responder);
+  void serve_backup(transport::CallType type, const std::string& payload, std::shared_ptr<transport::Responder> responder);
   void serve_step_down(const std::string& payload, std::shared_ptr<transport::Responder> responder);
   std::string node_meta() const;
   bool allowed(const http::Credentials& who, std::string_view permission) const;
@@ -147,6 +156,7 @@ class Node final : public http::Backend, public replica::Replica::Events {
 
   mutable std::mutex mutex_;                    // guards all below
   std::condition_variable changed_;
+  std::shared_ptr<Transfers> transfers_;
   replica::MembershipRecord record_;
   raft::ConfState conf_;
   RaftId leader_;

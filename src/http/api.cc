@@ -9,6 +9,7 @@
 
 #include "base/assert.h"
 #include "base/go_text.h"
+#include "http/api_answers.h"
 #include "http/body_parser.h"
 
 namespace rq::http {
@@ -16,9 +17,6 @@ namespace {
 
 constexpr auto kQueueFullWait = std::chrono::seconds(10);
 constexpr auto kQueueRetry = std::chrono::milliseconds(2);
-constexpr std::string_view kJson = "Content-Type: application/json; charset=utf-8\r\n";
-constexpr std::string_view kText = "Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n";
-
 // The one place where an error becomes an HTTP status; 200: the error goes into the body, as the reference does.
 int status_of(Errc code) {
   switch (code) {
@@ -34,19 +32,6 @@ int status_of(Errc code) {
     default:
       return 200;
   }
-}
-
-std::string header_value(std::string_view value) {   // nothing that ends a header line
-  std::string out;
-  for (const char c : value)
-    if (static_cast<unsigned char>(c) >= 0x20 && c != 0x7f) out += c;
-  return out;
-}
-
-std::uint32_t render_of(const Parameters& parameters) {
-  return (parameters.timings ? command::kTimings : 0u) | (parameters.associative ? command::kAssociative : 0u) |
-         (parameters.blob_array ? command::kBlobArray : 0u) | (parameters.qualify_columns ? command::kQualifyColumns : 0u) |
-         (parameters.raft_index ? command::kRaftIndex : 0u) | (parameters.pretty ? command::kPretty : 0u);
 }
 
 Credentials credentials_of(std::string_view authorization) {
@@ -74,12 +59,33 @@ std::int64_t resident_bytes() {
 
 }  // namespace
 
+std::string header_value(std::string_view value) {
+  std::string out;
+  for (const char c : value)
+    if (static_cast<unsigned char>(c) >= 0x20 && c != 0x7f) out += c;
+  return out;
+}
+
+std::string location_of(const std::string& base, std::string_view raw_path, std::string_view raw_query) {
+  std::string out = "Location: " + header_value(base) + header_value(raw_path);
+  if (!raw_query.empty()) out += "?" + header_value(raw_query);
+  return out + "\r\n";
+}
+
+std::uint32_t render_of(const Parameters& parameters) {
+  return (parameters.timings ? command::kTimings : 0u) | (parameters.associative ? command::kAssociative : 0u) |
+         (parameters.blob_array ? command::kBlobArray : 0u) | (parameters.qualify_columns ? command::kQualifyColumns : 0u) |
+         (parameters.raft_index ? command::kRaftIndex : 0u) | (parameters.pretty ? command::kPretty : 0u);
+}
+
 struct Api::Route {
   std::string_view path;
   bool exact;
   std::string_view methods;          // each followed by a space; empty: any
   std::vector<std::string_view> permissions;
   Handler handler;
+  Opener opener = nullptr;           // of bodies that aren't collected; then there is no handler
+  bool typed = true;                 // an empty refusal names a type
 };
 
 const std::vector<Api::Route>& Api::routes() {
@@ -88,10 +94,10 @@ const std::vector<Api::Route>& Api::routes() {
       {"/db/query", false, "GET POST ", {"query"}, &Api::query},
       {"/db/request", false, "POST ", {"query", "execute"}, &Api::request},
       {"/db/sql", false, "GET POST ", {"query"}, &Api::show_sql},
-      {"/db/backup", false, "GET ", {"backup"}, &Api::not_yet},
-      {"/db/load", false, "POST ", {"load"}, &Api::not_yet},
-      {"/boot", true, "POST ", {"load"}, &Api::not_yet},
-      {"/snapshot", true, "POST ", {"snapshot"}, &Api::snapshot},
+      {"/db/backup", false, "GET ", {"backup"}, &Api::backup, nullptr, false},
+      {"/db/load", false, "POST ", {"load"}, nullptr, &Api::load, false},
+      {"/boot", true, "POST ", {"load"}, nullptr, &Api::boot, false},
+      {"/snapshot", true, "POST ", {"snapshot"}, &Api::snapshot, nullptr, false},
       {"/reap", true, "POST ", {"snapshot"}, &Api::not_yet},
       {"/remove", false, "DELETE ", {"remove"}, &Api::remove},
       {"/status", false, "GET ", {"status"}, &Api::status},
@@ -172,14 +178,6 @@ void Api::redirect_to_console(Exchange& exchange, int status) const {
   respond(exchange, status, shows_body ? "Content-Type: text/html; charset=utf-8\r\n" : "", shows_body ? body : std::string(), "Location: /console/\r\n");
 }
 
-namespace {
-std::string location_of(const std::string& base, std::string_view raw_path, std::string_view raw_query) {
-  std::string out = "Location: " + header_value(base) + header_value(raw_path);
-  if (!raw_query.empty()) out += "?" + header_value(raw_query);
-  return out + "\r\n";
-}
-}  // namespace
-
 void Api::respond(Exchange& exchange, TextReply&& reply, std::string_view raw_path, std::string_view raw_query) const {
   if (reply.status == 301) return respond(exchange, 301, kJson, {}, location_of(reply.redirect_to, raw_path, raw_query));
   std::string extra;
@@ -209,53 +207,61 @@ bool Api::permitted(const Credentials& who, const Route& route) const {
   });
 }
 
-void Api::handle(std::shared_ptr<Exchange> exchange) {
+// Null: answered already.
+const Api::Route* Api::admit(const std::shared_ptr<Exchange>& exchange, Context& context) {
   Request& in = exchange->request;
   Result<Target> target = parse_target(in.target);
   const Route* route = target ? find_route(target->path) : nullptr;
   exchange->count_for(stats_of(route, target ? target->parameters : Parameters()), clock_.now());
-  if (in.method == "OPTIONS") return respond(*exchange, 200, {}, {});
-  if (!target) return respond_error(*exchange, 400, target.error().text());
-  if (target->bad_parameters) return respond_error(*exchange, 400, target->bad_parameters->text());
+  if (in.method == "OPTIONS") return respond(*exchange, 200, {}, {}), nullptr;
+  if (!target) return respond_error(*exchange, 400, target.error().text()), nullptr;
+  if (target->bad_parameters) return respond_error(*exchange, 400, target->bad_parameters->text()), nullptr;
   const std::string& path = target->path;
-  if (path == "/" || path.empty()) return redirect_to_console(*exchange, 302);
-  if (path == "/console") return redirect_to_console(*exchange, 301);
-  if (route == nullptr) return respond(*exchange, 404, {}, {});
-  Context context{.exchange = exchange, .target = *std::move(target), .credentials = {}};
+  if (path == "/" || path.empty()) return redirect_to_console(*exchange, 302), nullptr;
+  if (path == "/console") return redirect_to_console(*exchange, 301), nullptr;
+  if (route == nullptr) return respond(*exchange, 404, {}, {}), nullptr;
+  context = {.exchange = exchange, .target = *std::move(target), .credentials = {}};
   if (options_.credentials != nullptr) context.credentials = credentials_of(in.authorization);
   const bool may = permitted(context.credentials, *route);
   metrics_.counter("http", may ? "auth_ok" : "auth_fail").add();
-  if (!may) return respond_empty(*exchange, 401, true);
-  if (!route->methods.empty()) {
-    const std::size_t at = route->methods.find(in.method + " ");
-    if (at == std::string_view::npos || (at > 0 && route->methods[at - 1] != ' ')) return respond_empty(*exchange, 405, true);
-  }
-  (this->*route->handler)(context);
+  if (!may) return respond_empty(*exchange, 401, route->typed), nullptr;
+  if (route->methods.empty()) return route;
+  const std::size_t at = route->methods.find(in.method + " ");
+  if (at == std::string_view::npos || (at > 0 && route->methods[at - 1] != ' ')) return respond_empty(*exchange, 405, route->typed), nullptr;
+  return route;
+}
+
+// Only for paths whose bodies go elsewhere; all others are admitted when their body is here.
+std::shared_ptr<BodySink> Api::open(const std::shared_ptr<Exchange>& exchange) {
+  const std::string_view text = exchange->request.target;
+  const std::string_view path = text.substr(0, text.find('?'));
+  if (path.find("/db/load") == std::string_view::npos && path.find("/boot") == std::string_view::npos && path.find('%') == std::string_view::npos) return nullptr;
+  const Result<Target> target = parse_target(text);
+  const Route* route = target ? find_route(target->path) : nullptr;
+  if (route == nullptr || route->opener == nullptr) return nullptr;
+  Context context;
+  if (admit(exchange, context) == nullptr) return nullptr;
+  return (this->*route->opener)(context);
+}
+
+void Api::handle(std::shared_ptr<Exchange> exchange) {
+  Context context;
+  const Route* route = admit(exchange, context);
+  if (route != nullptr) (this->*route->handler)(context);
 }
 
 // ---- SQL
 
-class Api::DbCall final : public SqlCall {
- public:
-  DbCall(const Api& api, const Context& context)
-      : api_(api), exchange_(context.exchange), path_(context.target.raw_path), query_(context.target.raw_query), begun_(api.clock_.now()) {}
-  void done(SqlReply&& reply) override {
-    if ((request.render() & command::kTimings) != 0) reply.outcome.elapsed = api_.clock_.now() - begun_;
-    // Asked to redirect, and nowhere to: the reference answers 500 then.
-    if (routing.redirect && reply.failure && reply.failure->code == Errc::LeaderNotFound)
-      return api_.respond_error(*exchange_, 500, reply.failure->text());
-    api_.sql_answered(*exchange_, request.render(), path_, query_, std::move(reply));
-  }
-  bool canceled() const override { return exchange_->client_gone(); }
+void Api::DbCall::done(SqlReply&& reply) {
+  if ((request.render() & command::kTimings) != 0) reply.outcome.elapsed = api_.clock_.now() - begun_;
+  // Asked to redirect, and nowhere to: the reference answers 500 then.
+  if (routing.redirect && reply.failure && reply.failure->code == Errc::LeaderNotFound)
+    return api_.respond_error(*exchange_, 500, reply.failure->text());
+  api_.sql_answered(*exchange_, request.render(), type_, path_, query_, std::move(reply));
+}
 
- private:
-  const Api& api_;
-  const std::shared_ptr<Exchange> exchange_;
-  const std::string_view path_, query_;      // into the exchange's target
-  const SteadyTime begun_;
-};
-
-void Api::sql_answered(Exchange& exchange, std::uint32_t render, std::string_view path, std::string_view raw_query, SqlReply&& reply) const {
+void Api::sql_answered(Exchange& exchange, std::uint32_t render, std::string_view type, std::string_view path, std::string_view raw_query,
+                       SqlReply&& reply) const {
   if (reply.failure) {
     const Error& error = *reply.failure;
     if (error.code == Errc::NotLeader && !reply.redirect_to.empty())
@@ -263,12 +269,12 @@ void Api::sql_answered(Exchange& exchange, std::uint32_t render, std::string_vie
     const int status = status_of(error.code);
     if (error.code == Errc::LeaderNotFound) metrics_.counter("http", "leader_not_found").add();
     if (status != 200) return respond_error(exchange, status, error.text());
-    return respond(exchange, 200, kJson, command::render_body({.error = error.text(), .elapsed = reply.outcome.elapsed}, render));
+    return respond(exchange, 200, type, command::render_body({.error = error.text(), .elapsed = reply.outcome.elapsed}, render));
   }
   std::string extra;
   if (!reply.served_by.empty()) extra = "X-Rqlite-Served-By: " + reply.served_by + "\r\n";
   std::string body = reply.rendered.empty() ? command::render_body(reply.outcome, render) : std::move(reply.rendered);
-  respond(exchange, 200, kJson, std::move(body), extra);
+  respond(exchange, 200, type, std::move(body), extra);
 }
 
 void Api::execute(Context& context) {
@@ -456,7 +462,10 @@ void Api::ready(Context& context) {
 
 void Api::snapshot(Context& context) {
   metrics_.counter("http", "user_snapshots").add();
-  backend_.snapshot(replier(context));
+  backend_.snapshot([this, exchange = context.exchange, reply = replier(context)](TextReply&& answer) {
+    if (answer.type == TextReply::Type::None) return respond(*exchange, answer.status, {}, {});
+    reply(std::move(answer));
+  });
 }
 
 void Api::licenses(Context& context) { respond(*context.exchange, 200, "Content-Type: text/plain; charset=utf-8\r\n", options_.licenses); }

@@ -40,6 +40,7 @@ class Api final : public Service {
  public:
   Api(ApiOptions options, Backend& backend, Clock& clock, Metrics& metrics);
   ~Api() override;
+  std::shared_ptr<BodySink> open(const std::shared_ptr<Exchange>& exchange) override;
   void handle(std::shared_ptr<Exchange> exchange) override;
   void stop_queue(std::chrono::milliseconds within) { queue_.stop(within); }
   const std::vector<std::unique_ptr<EndpointStats>>& stats() const { return stats_; }
@@ -47,6 +48,7 @@ class Api final : public Service {
 
  private:
   class DbCall;
+  class Replacement;
   struct Route;
   struct Context {
     std::shared_ptr<Exchange> exchange;
@@ -54,6 +56,7 @@ class Api final : public Service {
     Credentials credentials;
   };
   using Handler = void (Api::*)(Context&);
+  using Opener = std::shared_ptr<BodySink> (Api::*)(Context&);
   // A queued write on its way into the queue.
   struct Enqueued {
     google::protobuf::RepeatedPtrField<pb::Statement> statements;
@@ -68,6 +71,7 @@ class Api final : public Service {
   static const Route* find_route(std::string_view path);
   void make_stats();
   EndpointStats& stats_of(const Route* route, const Parameters& parameters) const;
+  const Route* admit(const std::shared_ptr<Exchange>& exchange, Context& context);
   bool permitted(const Credentials& who, const Route& route) const;
   void respond(Exchange& exchange, int status, std::string_view type, std::string body, std::string_view extra = {}) const;
   void respond_error(Exchange& exchange, int status, std::string_view text) const;
@@ -90,11 +94,16 @@ class Api final : public Service {
   void debug_vars(Context& context);
   void snapshot(Context& context);
   void licenses(Context& context);
+  void backup(Context& context);
+  std::shared_ptr<BodySink> load(Context& context);
+  std::shared_ptr<BodySink> boot(Context& context);
+  std::shared_ptr<BodySink> replace(Context& context, bool boot);
   void redirect_to_console(Exchange& exchange, int status) const;
   void not_yet(Context& context);
   void pprof(Context& context);
   void prometheus(Context& context);
-  void sql_answered(Exchange& exchange, std::uint32_t render, std::string_view path, std::string_view raw_query, SqlReply&& reply) const;
+  void sql_answered(Exchange& exchange, std::uint32_t render, std::string_view type, std::string_view path, std::string_view raw_query,
+                    SqlReply&& reply) const;
   std::string http_status() const;
   Routing routing(const Context& context) const;
 

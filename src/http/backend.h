@@ -13,7 +13,9 @@
 #include <string_view>
 #include <vector>
 
+#include "base/byte_source.h"
 #include "base/result.h"
+#include "base/types.h"
 #include "command/command.pb.h"
 #include "command/outcome.h"
 
@@ -80,6 +82,38 @@ struct ReadyQuery {
   std::chrono::nanoseconds timeout = std::chrono::seconds(30);
 };
 
+struct BackupQuery {
+  enum class Format { Binary, Delete, Sql } format = Format::Binary;
+  bool vacuum = false, compress = false;
+  bool here = false;                   // this node's own copy, whatever its role
+  std::vector<std::string> tables;     // of Format::Sql; empty: all
+};
+struct BackupReply {
+  std::shared_ptr<ByteSource> source;  // or why not:
+  std::optional<Error> failure;        // LeaderNotFound, Unauthorized, BadRequest, Busy ...
+  std::string redirect_to;             // asked to redirect, and not the leader
+};
+
+// What a client sent to /db/load or /boot.
+struct Upload {
+  bool is_image = false;
+  std::string sql;                     // otherwise
+  pb::LoadImage image;                 // complete and durable in this node's staging folder
+};
+struct UploadOptions {
+  bool gzip = false;
+  bool images_only = false;
+};
+// Takes a body piece by piece, keeps images on disk, checks them. One call at a time, the next after its completion.
+// Destroyed before finish() was answered: what was staged is removed. Errors: Corrupt (a damaged image; detail says how),
+// Truncated ("EOF": images only, too short), BadRequest (no gzip), TooLarge (text), NoSpace, Io.
+class UploadWriter {
+ public:
+  virtual ~UploadWriter() = default;
+  virtual void write(std::string&& piece, std::function<void(Result<>)> done) = 0;
+  virtual void finish(std::function<void(Result<Upload>)> done) = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -94,6 +128,15 @@ class Backend {
   virtual void remove_node(std::string node_id, const Routing& routing, ReplyFn reply) = 0;
   virtual void snapshot(ReplyFn reply) = 0;                     // 200, or 204 when there is nothing new
   virtual void ready(const ReadyQuery& query, ReplyFn reply) = 0;
+
+  virtual void backup(const BackupQuery& query, const Routing& routing, std::function<void(BackupReply&&)> done) = 0;
+  // Where the leader's API is: empty if this node leads. Errc::LeaderNotFound.
+  virtual Result<std::string> leader_url() const = 0;
+  virtual Result<std::shared_ptr<UploadWriter>> begin_upload(const UploadOptions& options) = 0;   // Errc::NotOpen, Busy, Io
+  virtual Result<> may_boot() const = 0;                        // BadRequest "not leader", "not single-node"
+  // Replaces the database on all nodes by a staged image, which belongs to the node from now on. `done`: the index of its
+  // entry, and who did it (X-RQLITE-SERVED-BY). Errors: LeaderNotFound, NotLeader, Unauthorized, Busy, Timeout ...
+  virtual void load_image(const pb::LoadImage& image, const Routing& routing, std::function<void(Result<Index>, std::string served_by)> done) = 0;
 };
 
 }  // namespace rq::http

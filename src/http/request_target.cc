@@ -126,6 +126,9 @@ Result<> read_parameters(const Pairs& pairs, Parameters& out) {
   out.key = text("key");
   out.ver = text("ver");
   out.fmt = text("fmt");
+  out.tables = text("tables");
+  out.vacuum = flag("vacuum");
+  out.compress = flag("compress");
   return {};
 }
 

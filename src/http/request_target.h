@@ -24,7 +24,8 @@ struct Parameters {
   std::chrono::nanoseconds freshness{0}, db_timeout{0};
   std::chrono::nanoseconds linearizable_timeout = std::chrono::seconds(10);
   std::int64_t retries = 0, trailing_logs = 0;
-  std::string key, ver, fmt;
+  std::string key, ver, fmt, tables;
+  bool vacuum = false, compress = false;
 };
 
 struct Target {

@@ -1,0 +1,231 @@
+#!/usr/bin/env python3
+"""Backups from real nodes: what they hold, what they cost, who may have them, and what happens when something breaks."""
+import contextlib
+import gzip
+import http.client
+import json
+import os
+import socket
+import sqlite3
+import sys
+import tempfile
+import threading
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from harness import Cluster, wait_for  # noqa: E402
+
+MIB = 1 << 20
+MEMORY_EXTRA = 64 * MIB      # whatever the size of the database
+
+
+def fetch(node, query="", headers=None):
+    """Status, headers and body of a backup; raises what http.client raises when it is cut off."""
+    connection = http.client.HTTPConnection("127.0.0.1", node.http, timeout=120)
+    with contextlib.closing(connection):
+        connection.request("GET", "/db/backup" + query, headers=headers or {})
+        response = connection.getresponse()
+        return response.status, dict(response.getheaders()), response.read()
+
+
+def rows_of(image, sql="SELECT count(*), sum(id) FROM t"):
+    with tempfile.NamedTemporaryFile(suffix=".sqlite") as file:
+        file.write(image)
+        file.flush()
+        with contextlib.closing(sqlite3.connect(file.name)) as db:
+            assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            return db.execute(sql).fetchall()
+
+
+def rows_of_text(text, sql="SELECT count(*), sum(id) FROM t"):
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(text.decode())
+        return db.execute(sql).fetchall()
+
+
+def staged(node):
+    folder = node.dir + "/staging"
+    return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+
+class Memory:
+    """Highest resident memory of a process within a block, above what it had at the beginning."""
+
+    def __init__(self, node):
+        self.pid = node.process.pid
+
+    def field(self, name):
+        with open("/proc/%d/status" % self.pid) as f:
+            return next(int(line.split()[1]) * 1024 for line in f if line.startswith(name))
+
+    def __enter__(self):
+        with open("/proc/%d/clear_refs" % self.pid, "w") as f:
+            f.write("5")
+        self.before = self.field("VmRSS:")
+        return self
+
+    def __exit__(self, *_):
+        self.extra = self.field("VmHWM:") - self.before
+
+
+def fill(node, mib):
+    node.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+    for _ in range(mib // 10):
+        node.execute("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<10240) INSERT INTO t(v) SELECT randomblob(1000) FROM n",
+                     timeout=120)
+
+
+def test_large_backups_of_all_forms_need_little_memory():
+    with Cluster(1) as c:
+        node = c.start().nodes[0]
+        fill(node, 100)
+        wanted = [tuple(node.rows("SELECT count(*), sum(id) FROM t")[0])]
+        for query, unpack in (("", bytes), ("?fmt=delete", bytes), ("?vacuum", bytes), ("?compress", gzip.decompress), ("?fmt=sql", None)):
+            with Memory(node) as memory:
+                status, headers, body = fetch(node, query)
+            assert status == 200 and "X-Rqlite-Served-By" not in headers, (query, status, body[:200])
+            assert headers.get("Transfer-Encoding") == "chunked", headers
+            assert memory.extra < MEMORY_EXTRA, "%s took %d MiB" % (query, memory.extra // MIB)
+            assert (rows_of(unpack(body)) if unpack else rows_of_text(body)) == wanted, query
+            wait_for(lambda: staged(node) == [], "no copy left")
+
+
+def test_backup_is_one_state_while_writes_go_on():
+    """Two tables always hold the same sum; a dump that reads one after the other would see them differ."""
+    with Cluster(1) as c:
+        node = c.start().nodes[0]
+        node.execute("CREATE TABLE a(n)", "CREATE TABLE b(n)", "INSERT INTO a VALUES(0)", "INSERT INTO b VALUES(0)", "CREATE TABLE big(v)",
+                     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<3000) INSERT INTO big SELECT randomblob(1000) FROM n")
+        stop = threading.Event()
+
+        def write():
+            while not stop.is_set():
+                node.json("POST", "/db/execute?transaction", ["UPDATE a SET n=n+1", "UPDATE b SET n=n+1"])
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            for query in ("?fmt=sql", "", "?vacuum") * 3:
+                body = fetch(node, query)[2]
+                sql = "SELECT a.n = b.n FROM a, b"
+                assert (rows_of_text(body, sql) if "sql" in query else rows_of(body, sql)) == [(1,)], query
+        finally:
+            stop.set()
+            writer.join()
+
+
+def test_a_client_that_goes_away_leaves_nothing_behind():
+    with Cluster(1) as c:
+        node = c.start().nodes[0]
+        fill(node, 30)
+        for query in ("?vacuum", "", "?fmt=sql") * 7:      # more than there are places
+            with contextlib.closing(socket.create_connection(("127.0.0.1", node.http))) as s:
+                s.sendall(b"GET /db/backup%s HTTP/1.1\r\nHost: x\r\n\r\n" % query.encode())
+                assert s.recv(1000).startswith(b"HTTP/1.1 200"), query
+        wait_for(lambda: staged(node) == [], "no copy left")
+        assert rows_of(fetch(node)[2]) == [tuple(node.rows("SELECT count(*), sum(id) FROM t")[0])]
+
+
+def test_a_failing_backup_is_cut_off():
+    with Cluster(1) as c:
+        node = c.start().nodes[0]
+        fill(node, 20)
+        node.request("POST", "/snapshot")
+        node.execute("CREATE TABLE u(v)")        # SQLite's WAL begins anew: the file is what is read
+        node.stop()
+        with open(node.dir + "/db.sqlite", "r+b") as f:
+            f.seek(10 * MIB)
+            f.write(os.urandom(MIB))
+        node.start().wait_ready()
+        try:
+            status, _, body = fetch(node, "?fmt=sql")
+        except (OSError, http.client.HTTPException):
+            status = None
+        assert status is None, "a damaged database was backed up: %s, %d bytes" % (status, len(body))
+        # Damage that shows at once is an answer like any other.
+        node.stop()
+        with open(node.dir + "/db.sqlite", "r+b") as f:
+            f.seek(4096)
+            f.write(os.urandom(4096))
+        node.start().wait_ready()
+        status, _, body = fetch(node, "?fmt=sql")
+        assert status == 500 and b"malformed" in body, (status, body)
+
+
+def test_followers_forward_redirect_or_serve_their_own():
+    with Cluster(3) as c:
+        c.start()
+        leader, follower = c.leader(), c.followers()[0]
+        fill(leader, 20)
+        c.wait_equal_index()
+        wanted = rows_of(fetch(leader)[2])
+        for query in ("", "?compress", "?vacuum&compress", "?fmt=delete", "?fmt=sql", "?noleader", "?fmt=sql&noleader"):
+            began = time.monotonic()
+            with Memory(follower) as memory:
+                status, headers, body = fetch(follower, query)
+            assert status == 200, (query, body)
+            assert time.monotonic() - began < 20, "%s took %.1f s" % (query, time.monotonic() - began)
+            assert memory.extra < MEMORY_EXTRA, "%s took %d MiB" % (query, memory.extra // MIB)
+            if "compress" in query:
+                body = gzip.decompress(body)                 # nothing is glued behind it
+            assert (rows_of_text(body) if "sql" in query else rows_of(body)) == wanted, query
+            follower.execute("UPDATE t SET v=1 WHERE id=1")  # forwarding goes on working
+        status, headers, body = fetch(follower, "?redirect&fmt=sql")
+        assert (status, headers["Location"]) == (301, "http://%s/db/backup?redirect&fmt=sql" % leader.http_addr)
+        # Whoever stops reading in the middle ends the leader's part too.
+        for _ in range(20):
+            with contextlib.closing(socket.create_connection(("127.0.0.1", follower.http))) as s:
+                s.sendall(b"GET /db/backup?vacuum HTTP/1.1\r\nHost: x\r\n\r\n")
+                s.recv(1000)
+        wait_for(lambda: staged(leader) == [], "no copy left on the leader")
+        assert fetch(follower)[0] == 200
+        # Without a leader: 503, but its own copy.
+        for node in c.nodes:
+            if node is not follower:
+                node.kill()
+        wait_for(lambda: fetch(follower)[0] == 503, "no leader")
+        assert fetch(follower)[2] == b"leader not found\n"
+        assert rows_of(fetch(follower, "?noleader")[2]) == wanted
+
+
+def test_a_refused_backup_sends_no_data():
+    """The follower lets the user in, the leader doesn't: a refusal, and nothing of the database behind it."""
+    with Cluster(2) as c:
+        for node, permissions in zip(c.nodes, (["status"], ["backup", "load"])):
+            path = os.path.join(c.base, node.id + ".auth.json")
+            with open(path, "w") as f:
+                json.dump([{"username": "u", "password": "p", "perms": permissions}, {"username": "*", "perms": ["status", "ready", "join", "query", "execute"]}], f)
+            node.args += ["-auth", path]
+        c.start()
+        leader, follower = c.leader(), c.followers()[0]
+        fill(leader, 10)
+        basic = {"Authorization": "Basic dTpw"}
+        for _ in range(3):
+            status, _, body = fetch(follower, headers=basic)
+            assert (status, body) == (401, b"remote backup not authorized\n"), (status, body[:100])
+            assert follower.rows("SELECT count(*) FROM t") == [[10240]]
+            status, body = follower.request("POST", "/db/load", "CREATE TABLE x(a)", headers=basic)
+            assert (status, body) == (401, "remote load not authorized\n"), (status, body)
+        status, _, body = fetch(follower)
+        assert (status, body) == (401, b"")
+        status, _, body = fetch(follower, "?noleader", headers=basic)
+        assert status == 200 and rows_of(body, "SELECT count(*) FROM t") == [(10240,)]
+
+
+def main():
+    wanted = sys.argv[1:]
+    tests = [(n, f) for n, f in globals().items() if n.startswith("test_") and (not wanted or any(w in n for w in wanted))]
+    failed = 0
+    for name, test in tests:
+        begun = time.monotonic()
+        try:
+            test()
+            print("ok   %-60s %6.2f s" % (name, time.monotonic() - begun), flush=True)
+        except Exception as error:  # noqa: BLE001: every failure is reported, the others still run
+            failed += 1
+            print("FAIL %-60s %s: %s" % (name, type(error).__name__, error), flush=True)
+    print("backup: %d passed, %d failed" % (len(tests) - failed, failed))
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
