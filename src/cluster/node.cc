@@ -17,6 +17,8 @@ constexpr auto kParkMax = std::chrono::seconds(5);           // how long a reque
 constexpr auto kParkedPause = std::chrono::milliseconds(10);
 constexpr auto kAnnounceEvery = std::chrono::milliseconds(200);    // until the leader knows our addresses
 constexpr int kLeaderHops = 100;                             // tries of an operation, 10 ms apart while there is no leader
+constexpr auto kLoadTime = std::chrono::hours(1);            // at the most, of spreading an image
+constexpr auto kTidyEvery = std::chrono::seconds(30);
 constexpr auto kMembershipTimeout = std::chrono::seconds(10);
 constexpr auto kReapEvery = std::chrono::milliseconds(200);
 
@@ -127,13 +129,12 @@ Node::~Node() { close(); }
 void Node::set_net_poster(NetPoster poster) { net_poster_ = std::move(poster); }
 
 void Node::open(store::Store& store) {
+  auto images = std::make_shared<Images>(store, transport_, clock_, metrics_, image_options_, [this] { return world(); });
   auto transfers = std::make_shared<Transfers>(store, clock_, metrics_);
-  {
-    const std::lock_guard lock(mutex_);
-    transfers_ = std::move(transfers);
-  }
-  store_.store(&store, std::memory_order_release);
   const std::lock_guard lock(mutex_);
+  images_ = std::move(images);
+  transfers_ = std::move(transfers);
+  store_.store(&store, std::memory_order_release);
   wake_ = true;
   changed_.notify_all();
 }
@@ -149,12 +150,27 @@ void Node::close() {
   for (Parked& one : parked) fail_call(*one.call, {Errc::NotOpen, {}});
   if (thread_.joinable()) thread_.join();
   if (const auto transfers = this->transfers()) transfers->stop();
+  if (const auto images = this->images()) images->stop();
   store_.store(nullptr, std::memory_order_release);
 }
 
 std::shared_ptr<Transfers> Node::transfers() const {
   const std::lock_guard lock(mutex_);
   return transfers_;
+}
+
+std::shared_ptr<Images> Node::images() const {
+  const std::lock_guard lock(mutex_);
+  return images_;
+}
+
+Images::World Node::world() const {
+  const std::lock_guard lock(mutex_);
+  return {.self = identity_.raft_id, .self_addr = identity_.raft_addr, .record = record_, .conf = conf_, .leader = leader_};
+}
+
+void Node::state_wanted(Index) {
+  if (const auto images = this->images()) images->state_wanted();
 }
 
 replica::Member Node::self_member() const {
@@ -287,6 +303,7 @@ void Node::park(const std::shared_ptr<http::SqlCall>& call, SteadyTime until, Er
 // Parked requests are tried every few milliseconds: an election takes that long at least, and no event is missed.
 void Node::run_cluster_thread() {
   name_this_thread("cluster");
+  SteadyTime tidy_at = clock_.now() + kTidyEvery;
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     const bool nothing = parked_.empty() && later_.empty();
@@ -304,6 +321,10 @@ void Node::run_cluster_thread() {
     announce();
     if (const auto transfers = this->transfers()) transfers->tidy();
     reap();
+    if (const auto images = this->images(); images && clock_.now() >= tidy_at) {
+      images->tidy();
+      tidy_at = clock_.now() + kTidyEvery;
+    }
     lock.lock();
   }
 }
@@ -431,7 +452,19 @@ void Node::role_changed(const raft::Status& status) {
 transport::Transport::Handlers Node::handlers() {
   return {
       .on_messages = [this](std::vector<raft::Message>&& messages) {
-        if (store::Store* store = open_store()) store->replica().step(std::move(messages));
+        store::Store* store = open_store();
+        if (store == nullptr) return;
+        // The image of a snapshot travels apart: Raft sees the message when it is here.
+        if (std::ranges::any_of(messages, [](const raft::Message& m) { return m.type == raft::MessageType::Snapshot && m.snapshot; })) {
+          const auto images = this->images();
+          std::vector<raft::Message> rest;
+          for (raft::Message& message : messages) {
+            if (message.type != raft::MessageType::Snapshot || !message.snapshot) rest.push_back(std::move(message));
+            else if (images) images->receive(std::move(message));
+          }
+          messages = std::move(rest);
+        }
+        if (!messages.empty()) store->replica().step(std::move(messages));
       },
       .on_peer_dead = [this](RaftId peer) {
         if (store::Store* store = open_store()) store->replica().peer_dead(peer);
@@ -486,6 +519,15 @@ void Node::on_call(CallType type, std::string payload, std::shared_ptr<transport
     case CallType::BackupRead:
     case CallType::BackupClose:
       return serve_backup(type, payload, std::move(responder));
+    case CallType::ReadImage:
+    case CallType::HoldState:
+    case CallType::Stage: {
+      const auto images = this->images();
+      if (!images || open_store() == nullptr) return responder->reply(fail(Errc::NotOpen));
+      return images->on_call(type, std::move(payload), std::move(responder));
+    }
+    case CallType::Load:
+      return serve_load(payload, std::move(responder));
   }
   responder->reply(fail(Errc::Unsupported, "unknown call"));
 }
@@ -712,17 +754,20 @@ void Node::step_down(std::string node_id, bool wait, const http::Routing& routin
             1);
 }
 
-void Node::snapshot(http::ReplyFn reply) {
+void Node::snapshot(std::uint64_t trailing, http::ReplyFn reply) {
   store::Store* store = open_store();
   if (store == nullptr) return reply(text_reply(503, "store not open"));
-  store->checkpoint([this, reply = std::move(reply)](const Result<bool>& result) {
-    if (!result) {
-      metrics_.counter("store", "num_user_snapshots_failed").add();
-      return reply(text_reply(500, result.error().text()));
-    }
-    if (*result) metrics_.counter("store", "num_user_snapshots").add();
+  store->snapshot(trailing, [reply = std::move(reply)](const Result<bool>& result) {
+    if (!result) return reply(text_reply(500, result.error().text()));
     reply({.status = *result ? 200 : 204, .type = http::TextReply::Type::None});
   });
+}
+
+void Node::reap(http::ReplyFn reply) {
+  store::Store* store = open_store();
+  if (store == nullptr) return reply(text_reply(503, "store not open"));
+  store->begin_checkpoint();
+  reply({.body = "{\"snapshots_reaped\":0,\"wals_checkpointed\":0}\n"});
 }
 
 // ---- the database as a whole
@@ -786,8 +831,46 @@ Result<> Node::may_boot() const {
   return {};
 }
 
-void Node::load_image(const pb::LoadImage&, const http::Routing&, std::function<void(Result<Index>, std::string served_by)> done) {
-  done(fail(Errc::Unsupported, "images can't be loaded by this version"), {});
+void Node::load_image(const pb::LoadImage& image, const http::Routing& routing, Loaded done) {
+  const auto images = this->images();
+  if (!images || open_store() == nullptr) return done(fail(Errc::NotOpen), {});
+  const SteadyTime deadline = clock_.now() + std::max<std::chrono::nanoseconds>(routing.timeout, kLoadTime);
+  const std::optional<Leader> leader = leader_member();
+  if (!leader) return done(fail(Errc::LeaderNotFound), {});
+  if (leader->self) {
+    return images->load(image, identity_.raft_addr, identity_.raft_id, deadline,
+                        [done = std::move(done), api = identity_.api_addr](const Result<Index>& result) { done(result, api); });
+  }
+  pb::LoadRequest message;
+  *message.mutable_image() = image;
+  message.set_source_addr(identity_.raft_addr);
+  message.set_source(identity_.raft_id.value);
+  fill(*message.mutable_credentials(), routing.credentials);
+  transport_.call(leader->member.raft_addr, CallType::Load, message.SerializeAsString(), deadline,
+                  [done = std::move(done), addr = leader->member.raft_addr](const Result<std::string>& response) {
+                    pb::LoadResponse answer;
+                    if (!response) return done(fail(response.error()), addr);
+                    if (!answer.ParseFromString(*response)) return done(fail(Errc::Corrupt, "unreadable answer"), addr);
+                    done(Index{answer.raft_index()}, addr);
+                  });
+}
+
+void Node::serve_load(const std::string& payload, std::shared_ptr<transport::Responder> responder) {
+  metrics_.counter("cluster", "num_load_req").add();
+  pb::LoadRequest message;
+  if (!parse(message, payload) || !is_staged_name(message.image().name())) return responder->reply(fail(Errc::BadRequest, "unreadable request"));
+  if (!allowed({message.credentials().username(), message.credentials().password()}, "load")) return responder->reply(fail(Errc::Unauthorized));
+  const auto images = this->images();
+  store::Store* store = open_store();
+  if (!images || store == nullptr) return responder->reply(fail(Errc::NotOpen));
+  if (!store->replica().is_leader()) return responder->reply(fail(has_leader() ? Errc::NotLeader : Errc::LeaderNotFound));
+  images->load(message.image(), message.source_addr(), RaftId{message.source()}, clock_.now() + kLoadTime,
+               [responder = std::move(responder)](const Result<Index>& result) {
+                 if (!result) return responder->reply(fail(result.error()));
+                 pb::LoadResponse answer;
+                 answer.set_raft_index(result->value);
+                 responder->reply(answer.SerializeAsString());
+               });
 }
 
 std::string Node::status_json() { return status_(*this, open_store()); }

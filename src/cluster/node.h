@@ -22,6 +22,7 @@
 #include "auth/credentials.h"
 #include "base/clock.h"
 #include "base/metrics.h"
+#include "cluster/images.h"
 #include "cluster/reaper.h"
 #include "cluster/transfers.h"
 #include "http/backend.h"
@@ -50,6 +51,7 @@ class Node final : public http::Backend, public replica::Replica::Events {
   ~Node() override;
 
   void set_net_poster(NetPoster poster);        // before the HTTP server takes requests
+  void set_image_options(ImageOptions options) { image_options_ = options; }   // before open()
   // Handlers for the transport; call once, before open().
   transport::Transport::Handlers handlers();
   struct Upkeep {                               // set before open()
@@ -69,19 +71,23 @@ class Node final : public http::Backend, public replica::Replica::Events {
   void leader(bool pretty, std::chrono::nanoseconds timeout, http::ReplyFn reply) override;
   void step_down(std::string node_id, bool wait, const http::Routing& routing, http::ReplyFn reply) override;
   void remove_node(std::string node_id, const http::Routing& routing, http::ReplyFn reply) override;
-  void snapshot(http::ReplyFn reply) override;
+  void snapshot(std::uint64_t trailing, http::ReplyFn reply) override;
+  void reap(http::ReplyFn reply) override;
   void ready(const http::ReadyQuery& query, http::ReplyFn reply) override;
   void backup(const http::BackupQuery& query, const http::Routing& routing, std::function<void(http::BackupReply&&)> done) override;
   Result<std::string> leader_url() const override;
   Result<std::shared_ptr<http::UploadWriter>> begin_upload(const http::UploadOptions& options) override;
   Result<> may_boot() const override;
-  void load_image(const pb::LoadImage& image, const http::Routing& routing,
-                  std::function<void(Result<Index>, std::string served_by)> done) override;
+  using Loaded = std::function<void(Result<Index> result, std::string served_by)>;
+  void load_image(const pb::LoadImage& image, const http::Routing& routing, Loaded done) override;
 
   // Replica::Events (raft thread)
   void send(std::vector<raft::Message>&& messages) override;
   void membership_changed(const replica::MembershipRecord& record, const raft::ConfState& conf) override;
   void role_changed(const raft::Status& status) override;
+  void state_wanted(Index at_least) override;
+
+  std::shared_ptr<Images> images() const;       // null: the store isn't open
 
   const Identity& identity() const { return identity_; }
   replica::Member self_member() const;
@@ -134,6 +140,8 @@ class Node final : public http::Backend, public replica::Replica::Events {
   void serve_remove(const std::string& payload, std::shared_ptr<transport::Responder> responder);
   void serve_backup(transport::CallType type, const std::string& payload, std::shared_ptr<transport::Responder> responder);
   void serve_step_down(const std::string& payload, std::shared_ptr<transport::Responder> responder);
+  void serve_load(const std::string& payload, std::shared_ptr<transport::Responder> responder);
+  Images::World world() const;
   std::string node_meta() const;
   bool allowed(const http::Credentials& who, std::string_view permission) const;
   void remove_locally(const std::string& node_id, SteadyTime deadline, std::function<void(Result<>)> done);
@@ -152,11 +160,13 @@ class Node final : public http::Backend, public replica::Replica::Events {
   const std::function<std::string(const Node&, const store::Store*)> status_;
   NetPoster net_poster_;
   Upkeep upkeep_;
+  ImageOptions image_options_;
   std::atomic<store::Store*> store_{nullptr};
 
   mutable std::mutex mutex_;                    // guards all below
   std::condition_variable changed_;
   std::shared_ptr<Transfers> transfers_;
+  std::shared_ptr<Images> images_;
   replica::MembershipRecord record_;
   raft::ConfState conf_;
   RaftId leader_;

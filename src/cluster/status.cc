@@ -227,8 +227,9 @@ void put_raft(JsonTree& tree, const StatusFacts& facts, const Node& node, const 
   tree["fsm_pending"] = static_cast<std::uint64_t>(replica.apply_pending());
   tree["last_log_index"] = std::max(view.last_index, replica.commit()).value;
   tree["last_log_term"] = view.last_term.value;
-  tree["last_snapshot_index"] = replica.log_first().value > 0 ? replica.log_first().value - 1 : 0;
-  tree["last_snapshot_term"] = static_cast<std::uint64_t>(replica.log_first().value > 1 ? 1 : 0);
+  const store::Keeper::Facts kept = store.keeper_facts();
+  tree["last_snapshot_index"] = kept.index.value != 0 ? kept.index.value : store.executor().durable_index().value;
+  tree["last_snapshot_term"] = kept.index.value != 0 ? kept.term.value : std::uint64_t{1};
   tree["latest_configuration"] = configuration_text(view);
   tree["latest_configuration_index"] = view.conf_index.value;
   const bool voter = view.conf.is_voter(node.identity().raft_id);
@@ -303,6 +304,17 @@ void put_store(JsonTree& tree, const StatusFacts& facts, const Node& node, const
   tree["request_marshaler"]["compression_size"] = 4096;
   tree["request_marshaler"]["force_compression"] = false;
   tree["snapshot_cas"]["owner"].set_raw("null");
+  // The database file is the snapshot: there is one, that of the durable index.
+  const store::Keeper::Facts kept = store.keeper_facts();
+  tree["snapshot_store"]["dir"] = dir;
+  tree["snapshot_store"]["dir_size"] = std::uint64_t{0};
+  tree["snapshot_store"]["snapshots"].set_raw(
+      kept.index.value == 0 ? "[]" : "[\"" + std::to_string(kept.term.value) + "-" + std::to_string(kept.index.value) + "-" +
+                                         std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(kept.taken.time_since_epoch()).count()) + "\"]");
+  if (kept.next_vacuum) {
+    if (kept.last_vacuum) tree["auto_vacuum"]["last_vacuum"] = time_text(kept.last_vacuum);
+    tree["auto_vacuum"]["next_vacuum_after"] = time_text(kept.next_vacuum);
+  }
   tree["open"].set_raw("{}");
   if (const auto error = replica.apply_error()) tree["apply_error"] = error->text();
   if (view.broken) tree["raft_error"] = view.broken->text();

@@ -243,8 +243,7 @@ TEST(Flags, RefuseTimingThatRaftCannotWorkWith) {
 
 TEST(Flags, NameTheFirstOneWhoseFeatureIsBuiltLater) {
   const Arguments later[] = {{"-cdc-config", "stdout"}, {"-extensions-path", "/"}, {"-otlp-endpoint", "a:1"}, {"-auto-backup", "f"}, {"-auto-restore", "f"},
-                             {"-compress-snap-transport"}, {"-disco-config", "f"}, {"-disco-key", "k"},
-                             {"-auto-vacuum-int", "1h"}};
+                             {"-disco-config", "f"}, {"-disco-key", "k"}};
   for (Arguments arguments : later) {
     const std::string text = std::string("fatal: not supported yet: ") + arguments[0] + "\n";
     arguments.push_back("d");

@@ -230,12 +230,10 @@ Problem validate_timing(Options& o) {
 }
 
 // Only flags that ask for something: a flag that is given its default value changes nothing, scripts pass such ones.
-// -raft-snap, -raft-snap-wal-size, -raft-snap-int and -auto-optimize-int are taken without effect until snapshots are
-// there: their features have defaults that are on, and scripts tune them.
 Problem unsupported(const std::vector<std::string>& changed) {
   static constexpr std::string_view kLater[] = {
-      "extensions-path",         "cdc-config",      "auto-backup",        "auto-restore",           "auto-vacuum-int",
-      "compress-snap-transport", "disco-mode",      "disco-config",       "disco-key"};
+      "extensions-path",         "cdc-config",      "auto-backup",        "auto-restore",
+      "disco-mode",              "disco-config",    "disco-key"};
   for (const std::string& name : changed)
     if (name.starts_with("otlp-") || std::ranges::find(kLater, name) != std::end(kLater)) return "not supported yet: -" + name;
   return std::nullopt;

@@ -274,6 +274,9 @@ Result<> SqlExecutor::apply(const raft::Group& group) {
     // Its success is told to the next start, however soon that comes.
     if (attempt_->suspected(group.index)) flush_ledger();
   }
+  if (proposals_.size() == 1 && proposals_[0]->request().maintenance() != 0 && options_.on_maintenance) {
+    options_.on_maintenance(static_cast<Maintenance>(proposals_[0]->request().maintenance()), WallTime(std::chrono::milliseconds(group.wall_ms)));
+  }
   answer(group);
   if (shim_->wal_bytes() > options_.wal_bytes_soft) mind_wal();
   return {};

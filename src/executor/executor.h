@@ -57,6 +57,9 @@ struct StrongRead {
   std::shared_ptr<SqlWaiter> waiter;   // to be answered by whoever runs the read
 };
 
+// What the leader proposes by the clock; the values are those of pb::Request::maintenance.
+enum class Maintenance : std::uint8_t { Vacuum = 1, Optimize = 2 };
+
 struct Options {
   io::Disk* disk = nullptr;            // must outlive the executor; where ledger and notes are
   const Clock* clock = nullptr;        // for timings and dry runs only, never for stored data
@@ -80,6 +83,8 @@ struct Options {
   // followed by admit_readers().
   std::function<bool(std::chrono::milliseconds)> drain_readers;
   std::function<void()> admit_readers;
+  // An entry of maintenance was applied; `sealed`: when its leader made it.
+  std::function<void(Maintenance, WallTime sealed)> on_maintenance;
   // Called right after the commit of an entry that held strong reads proposed here, before the next entry: pin a read
   // connection now. Without it such waiters are failed with Errc::NotOpen.
   std::function<void(Index, std::span<StrongRead>)> on_strong_reads;

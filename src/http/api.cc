@@ -98,7 +98,7 @@ const std::vector<Api::Route>& Api::routes() {
       {"/db/load", false, "POST ", {"load"}, nullptr, &Api::load, false},
       {"/boot", true, "POST ", {"load"}, nullptr, &Api::boot, false},
       {"/snapshot", true, "POST ", {"snapshot"}, &Api::snapshot, nullptr, false},
-      {"/reap", true, "POST ", {"snapshot"}, &Api::not_yet},
+      {"/reap", true, "POST ", {"snapshot"}, &Api::reap},
       {"/remove", false, "DELETE ", {"remove"}, &Api::remove},
       {"/status", false, "GET ", {"status"}, &Api::status},
       {"/nodes", false, "GET ", {"status"}, &Api::nodes},
@@ -462,10 +462,16 @@ void Api::ready(Context& context) {
 
 void Api::snapshot(Context& context) {
   metrics_.counter("http", "user_snapshots").add();
-  backend_.snapshot([this, exchange = context.exchange, reply = replier(context)](TextReply&& answer) {
+  backend_.snapshot(static_cast<std::uint64_t>(std::max<std::int64_t>(context.target.parameters.trailing_logs, 0)),
+                    [this, exchange = context.exchange, reply = replier(context)](TextReply&& answer) {
     if (answer.type == TextReply::Type::None) return respond(*exchange, answer.status, {}, {});
     reply(std::move(answer));
   });
+}
+
+void Api::reap(Context& context) {
+  metrics_.counter("http", "user_reaps").add();
+  backend_.reap(replier(context));
 }
 
 void Api::licenses(Context& context) { respond(*context.exchange, 200, "Content-Type: text/plain; charset=utf-8\r\n", options_.licenses); }

@@ -93,6 +93,7 @@ class Api final : public Service {
   void ready(Context& context);
   void debug_vars(Context& context);
   void snapshot(Context& context);
+  void reap(Context& context);
   void licenses(Context& context);
   void backup(Context& context);
   std::shared_ptr<BodySink> load(Context& context);

@@ -126,7 +126,10 @@ class Backend {
   virtual void leader(bool pretty, std::chrono::nanoseconds timeout, ReplyFn reply) = 0;
   virtual void step_down(std::string node_id, bool wait, const Routing& routing, ReplyFn reply) = 0;
   virtual void remove_node(std::string node_id, const Routing& routing, ReplyFn reply) = 0;
-  virtual void snapshot(ReplyFn reply) = 0;                     // 200, or 204 when there is nothing new
+  // 200, or 204 when there is nothing new. `trailing`: log entries to keep, 0: the default.
+  virtual void snapshot(std::uint64_t trailing, ReplyFn reply) = 0;
+  // Moves what is in SQLite's WAL into the database file, in the background. There are no other snapshots to consolidate.
+  virtual void reap(ReplyFn reply) = 0;
   virtual void ready(const ReadyQuery& query, ReplyFn reply) = 0;
 
   virtual void backup(const BackupQuery& query, const Routing& routing, std::function<void(BackupReply&&)> done) = 0;

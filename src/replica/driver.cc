@@ -12,6 +12,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "replica/group.h"
+#include "replica/snapshot_data.h"
 
 namespace rq::replica {
 namespace {
@@ -19,6 +20,9 @@ namespace {
 constexpr std::uint64_t kLearnerLagMax = 64;            // entries; below it a learner is promoted
 constexpr std::size_t kStartReadBytes = 1u << 20;
 constexpr auto kReadReissue = std::chrono::milliseconds(250);
+constexpr auto kTransferIdle = std::chrono::seconds(10);     // a receiver that reads nothing for so long has given up
+constexpr auto kOfferIdle = std::chrono::seconds(30);
+constexpr auto kOfferAge = std::chrono::minutes(2);          // then a later receiver gets a newer one
 constexpr auto kRankDelay = std::chrono::milliseconds(50);   // trap 14
 
 std::string context_bytes(std::uint64_t number) { return {reinterpret_cast<const char*>(&number), sizeof number}; }
@@ -261,13 +265,26 @@ void Driver::carry_out() {
 
 void Driver::send(std::vector<raft::Message>&& messages) {
   if (messages.empty()) return;
-  std::vector<RaftId> snapshots;
-  for (const raft::Message& message : messages)
-    if (message.type == raft::MessageType::Snapshot) snapshots.push_back(message.to);
-  outputs_.send(std::move(messages));
-  // The bootstrap snapshot travels inside its message: sent is delivered, or lost like any message and probed for
-  // again (trap 2).
-  for (const RaftId peer : snapshots) engine_->report_snapshot(peer, true);
+  std::vector<RaftId> delivered;
+  std::erase_if(messages, [&](const raft::Message& message) {
+    if (message.type != raft::MessageType::Snapshot || !message.snapshot) return false;
+    const auto data = decode_snapshot_data(*message.snapshot);
+    const std::uint64_t id = data ? data->machine.id : 0;
+    // The bootstrap snapshot travels inside its message: sent is delivered, or lost like any message and probed for
+    // again (trap 2).
+    if (id == 0) return delivered.push_back(message.to), false;
+    const auto offer = std::ranges::find(offers_, id, [](const Offer& o) { return o.snapshot.id; });
+    if (offer == offers_.end()) {
+      snapshot_wanted_.insert(message.to);
+      snapshot_lost_.insert(message.to);
+      return true;
+    }
+    offer->used = now_;
+    transfers_[message.to] = id;
+    return false;
+  });
+  if (!messages.empty()) outputs_.send(std::move(messages));
+  for (const RaftId peer : delivered) engine_->report_snapshot(peer, true);
 }
 
 void Driver::carry_out(raft::Ready&& ready) {
@@ -314,6 +331,8 @@ void Driver::note_persisted(std::uint64_t ready_number) {
     send(std::move(after_persist_.begin()->second));
     after_persist_.erase(after_persist_.begin());
   }
+  // The machine must not be ahead of the log: it follows when the log stands at the snapshot for good.
+  if (restoring_ && restoring_ready_ <= persisted_ready_) outputs_.restore(*std::exchange(restoring_, std::nullopt));
   if (restored_ && unpersisted_ready_ <= persisted_ready_) {
     check(engine_->snapshot_installed(*restored_));
     restored_.reset();
@@ -425,39 +444,105 @@ void Driver::leave_stuck_joint() {   // trap 13
 }
 
 void Driver::offer_snapshots() {
-  for (const RaftId peer : engine_->take_snapshot_wanted()) {
-    if (log_first_.value != 2) {
-      log::error("store", "a member needs a snapshot and the log no longer begins at the bootstrap");
-      continue;
-    }
-    // The bootstrap snapshot has no image: an empty database. The receiver must be named in it (trap 6); it replays
-    // the conf entries behind it and so ends with the true membership. Learners count for no quorum meanwhile.
-    raft::ConfState conf = record_.base_conf;
-    if (!conf.contains(peer)) conf.learners.push_back(peer);
-    MembershipRecord base{.cluster_id = record_.cluster_id, .members = record_.base_members,
-                          .base_conf = record_.base_conf, .base_members = record_.base_members};
-    if (const Member* member = record_.members.find(peer)) base.members.put(*member);
-    engine_->provide_snapshot(peer, {.index = Index{1}, .term = Term{1}, .conf_state = std::move(conf), .data = encode(base)});
+  for (const RaftId peer : engine_->take_snapshot_wanted()) snapshot_wanted_.insert(peer);
+  if (snapshot_wanted_.empty() || making_snapshot_) return;
+  if (log_first_.value == 2) {
+    for (const RaftId peer : std::exchange(snapshot_wanted_, {})) offer_bootstrap(peer);
+    return;
   }
+  // Several members at once are fed from one image. It must not be older than the membership (trap 4).
+  const bool usable = !offers_.empty() && offers_.back().snapshot.index >= conf_index_ && offers_.back().snapshot.index.next() >= log_first_ &&
+                      now_ - offers_.back().made < kOfferAge;
+  if (!usable) {
+    making_snapshot_ = true;
+    return outputs_.make_snapshot();
+  }
+  for (const RaftId peer : std::exchange(snapshot_wanted_, {})) offer_image(peer, offers_.back().snapshot);
+}
+
+// Without an image: the state of a new cluster. The receiver must be named in it (trap 6); it replays the conf entries
+// behind it and so ends with the true membership. Learners count for no quorum meanwhile.
+void Driver::offer_bootstrap(RaftId peer) {
+  raft::ConfState conf = record_.base_conf;
+  if (!conf.contains(peer)) conf.learners.push_back(peer);
+  SnapshotData base{.record = {.cluster_id = record_.cluster_id, .members = record_.base_members,
+                               .base_conf = record_.base_conf, .base_members = record_.base_members}};
+  if (const Member* member = record_.members.find(peer)) base.record.members.put(*member);
+  engine_->provide_snapshot(peer, {.index = Index{1}, .term = Term{1}, .conf_state = std::move(conf), .data = encode(base)});
+  if (snapshot_lost_.erase(peer) != 0) engine_->report_snapshot(peer, false);
+}
+
+void Driver::offer_image(RaftId peer, const raft::MachineSnapshot& snapshot) {
+  const SnapshotData data{.record = record_, .source = self_, .machine = snapshot};
+  engine_->provide_snapshot(peer, {.index = snapshot.index, .term = snapshot.term, .conf_state = conf_, .data = encode(data)});
+  if (snapshot_lost_.erase(peer) != 0) engine_->report_snapshot(peer, false);
+}
+
+void Driver::snapshot_made(Result<raft::MachineSnapshot>&& made) {
+  making_snapshot_ = false;
+  if (!made) {
+    log::warn("store", "no snapshot for a member that needs one: " + made.error().text());
+    return;                                        // tried again at the next tick
+  }
+  offers_.push_back({*std::move(made), now_, now_});
+  offer_snapshots();
+}
+
+void Driver::snapshot_used(std::uint64_t id) {
+  for (Offer& offer : offers_)
+    if (offer.snapshot.id == id) offer.used = now_;
+}
+
+void Driver::mind_transfers(SteadyTime now) {
+  std::set<RaftId> installing;
+  if (leads())
+    for (const raft::PeerStatus& peer : engine_->status().peers)
+      if (peer.snapshotting) installing.insert(peer.id);
+  std::set<std::uint64_t> in_use;
+  std::erase_if(transfers_, [&](const auto& transfer) {
+    const auto& [peer, id] = transfer;
+    if (!installing.contains(peer)) return true;   // it has it, or we lead no more
+    const auto offer = std::ranges::find(offers_, id, [](const Offer& o) { return o.snapshot.id; });
+    if (offer != offers_.end() && now - offer->used < kTransferIdle) return in_use.insert(id), false;
+    engine_->report_snapshot(peer, false);         // lost, or the receiver died: probed again (trap 2)
+    return true;
+  });
+  std::erase_if(offers_, [&](const Offer& offer) {
+    if (in_use.contains(offer.snapshot.id) || now - offer.used < kOfferIdle) return false;
+    outputs_.release_snapshot(offer.snapshot.id);
+    return true;
+  });
+}
+
+Index Driver::log_needed() const {
+  Index needed{UINT64_MAX};
+  for (const Offer& offer : offers_) needed = std::min(needed, offer.snapshot.index.next());
+  return needed;
+}
+
+void Driver::compacted(Index first_kept, Term term_before) {
+  if (broken_ || first_kept <= log_first_) return;
+  log_first_ = first_kept;
+  engine_->compact(first_kept, term_before);
 }
 
 void Driver::on_snapshot(raft::SnapshotDescriptor&& descriptor, PersistItem& item) {
-  auto record = decode_membership_record(descriptor.data);
-  if (!record) return check(fail(record.error()));
+  auto data = decode_snapshot_data(descriptor);
+  if (!data) return check(fail(data.error()));
   item.snapshot = wal::SnapshotMark{descriptor.index, descriptor.term};
-  item.membership = wal::Membership{descriptor.index, descriptor.conf_state, descriptor.data};
+  item.membership = wal::Membership{descriptor.index, descriptor.conf_state, encode(data->record)};
   item.must_sync = true;
-  record_ = *std::move(record);
+  record_ = std::move(data->record);
   conf_ = descriptor.conf_state;
   conf_index_ = descriptor.index;
   log_first_ = descriptor.index.next();
   bootstrapped_ = true;
   outputs_.membership(record_, conf_, conf_index_);
-  outputs_.restore(std::move(descriptor));
+  restoring_ready_ = item.ready_number;
+  restoring_ = std::move(descriptor);
 }
 
-void Driver::restored(Index index, const Result<>& result) {
-  if (!result) return check(result);
+void Driver::restored(Index index) {
   restored_ = index;
   if (unpersisted_ready_ <= persisted_ready_) note_persisted(persisted_ready_);
 }
@@ -586,6 +671,8 @@ void Driver::on_tick(SteadyTime now) {
   promote_learners();
   leave_stuck_joint();
   expire_waiting(now);
+  mind_transfers(now);
+  offer_snapshots();
   if ((apply_stalled_ || disk_full_) && leads() && conf_.voters.size() > 1 && !transfer_)
     transfer_ = Transfer{.deadline = now + std::chrono::seconds(1), .done = [](const Result<>&) {}};
   // The library gives a transfer up after an election timeout; so do we, and may try another.

@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -80,7 +81,12 @@ class Outputs {
   virtual Result<> persist_now(PersistItem&& item) = 0;
   virtual void send(std::vector<raft::Message>&& messages) = 0;
   virtual void apply(std::vector<ApplyItem>&& items) = 0;
-  virtual void restore(raft::SnapshotDescriptor&& descriptor) = 0;   // then: Driver::restored()
+  // A received snapshot is in the log, durably. Then: Driver::restored().
+  virtual void restore(raft::SnapshotDescriptor&& descriptor) = 0;
+  // A member needs a snapshot: hold the state machine's present state fast, behind all that was handed over. Then:
+  // Driver::snapshot_made(). release_snapshot(): nobody needs it any more.
+  virtual void make_snapshot() = 0;
+  virtual void release_snapshot(std::uint64_t id) = 0;
   // Call `done` of each once `index` is applied.
   virtual void reads(Index index, std::vector<ReadDone>&& reads) = 0;
   virtual void fetch(const raft::FetchRequest& request) = 0;          // then: Driver::fetched()
@@ -115,7 +121,13 @@ class Driver {
   void read_index(ReadDone done, SteadyTime deadline);
   void step(std::vector<raft::Message>&& messages);
   void persisted(std::uint64_t engine, std::uint64_t ready_number);   // of an engine that was replaced: ignored
-  void restored(Index index, const Result<>& result);
+  void restored(Index index);
+  void snapshot_made(Result<raft::MachineSnapshot>&& made);
+  void snapshot_used(std::uint64_t id);       // its image was read by somebody
+  // The log on disk begins at `first_kept` now; `term_before`: of the entry before it.
+  void compacted(Index first_kept, Term term_before);
+  // Members that are being fed by a snapshot go on from here: the log isn't to be cut behind it. Index max: none.
+  Index log_needed() const;
   void fetched(RaftId peer, std::vector<raft::Entry>&& entries);
   void peer_dead(RaftId peer);
   void unreachable(RaftId peer);
@@ -185,6 +197,9 @@ class Driver {
   void promote_learners();
   void leave_stuck_joint();
   void offer_snapshots();
+  void offer_bootstrap(RaftId peer);
+  void offer_image(RaftId peer, const raft::MachineSnapshot& snapshot);
+  void mind_transfers(SteadyTime now);
   void advance_conf_waits(SteadyTime now);
   void advance_transfer(SteadyTime now);
   void note_contact(const raft::Message& message, SteadyTime now);
@@ -218,8 +233,19 @@ class Driver {
   std::uint64_t engine_number_ = 1;           // grows when bootstrap() replaces the engine
   std::optional<raft::HardState> lazy_hard_state_;   // commit moved only: written with the next batch
   std::map<std::uint64_t, std::vector<raft::Message>> after_persist_;
-  std::optional<raft::SnapshotDescriptor> restoring_;
+  std::optional<raft::SnapshotDescriptor> restoring_;   // not durable yet
+  std::uint64_t restoring_ready_ = 0;
   std::optional<Index> restored_;
+
+  struct Offer {                              // a state held fast for members that are to install it
+    raft::MachineSnapshot snapshot;
+    SteadyTime made, used;
+  };
+  std::vector<Offer> offers_;                 // newest last
+  std::map<RaftId, std::uint64_t> transfers_;   // members that were sent a snapshot -> its id
+  std::set<RaftId> snapshot_wanted_;
+  std::set<RaftId> snapshot_lost_;            // of them: the engine waits for the end of an earlier one
+  bool making_snapshot_ = false;
 
   std::vector<std::pair<ReadDone, SteadyTime>> reads_waiting_;
   std::map<std::uint64_t, ReadBatch> reads_issued_;

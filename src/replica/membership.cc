@@ -30,6 +30,15 @@ std::vector<RaftId> ids(const Repeated& in) {
   return out;
 }
 
+template <class Repeated>
+MemberTable table_from(const Repeated& in) {
+  MemberTable table;
+  for (const pb::Member& member : in) table.put(from(member));
+  return table;
+}
+
+}  // namespace
+
 void fill(pb::Conf& out, const ConfState& conf) {
   for (const RaftId id : conf.voters) out.add_voters(id.value);
   for (const RaftId id : conf.learners) out.add_learners(id.value);
@@ -43,15 +52,6 @@ ConfState from(const pb::Conf& in) {
                    .voters_outgoing = ids(in.voters_outgoing()), .learners_next = ids(in.learners_next()),
                    .auto_leave = in.auto_leave()};
 }
-
-template <class Repeated>
-MemberTable table_from(const Repeated& in) {
-  MemberTable table;
-  for (const pb::Member& member : in) table.put(from(member));
-  return table;
-}
-
-}  // namespace
 
 std::string encode(const Member& member) {
   pb::Member out;
@@ -96,21 +96,29 @@ std::vector<Member> MemberTable::all() const {
   return out;
 }
 
-std::string encode(const MembershipRecord& record) {
-  pb::MembershipRecord out;
+void fill(pb::MembershipRecord& out, const MembershipRecord& record) {
   out.set_cluster_id(record.cluster_id);
   for (const Member& member : record.members.all()) fill(*out.add_members(), member);
   fill(*out.mutable_base_conf(), record.base_conf);
   for (const Member& member : record.base_members.all()) fill(*out.add_base_members(), member);
+}
+
+std::string encode(const MembershipRecord& record) {
+  pb::MembershipRecord out;
+  fill(out, record);
   return out.SerializeAsString();
+}
+
+MembershipRecord from(const pb::MembershipRecord& in) {
+  return MembershipRecord{.cluster_id = in.cluster_id(), .members = table_from(in.members()),
+                          .base_conf = from(in.base_conf()), .base_members = table_from(in.base_members())};
 }
 
 Result<MembershipRecord> decode_membership_record(std::string_view bytes) {
   pb::MembershipRecord in;
   if (!in.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
     return fail(Errc::Corrupt, "membership record cut short");
-  return MembershipRecord{.cluster_id = in.cluster_id(), .members = table_from(in.members()),
-                          .base_conf = from(in.base_conf()), .base_members = table_from(in.base_members())};
+  return from(in);
 }
 
 void apply_to(MemberTable& table, const ConfChange& change, const ConfState& result) {

@@ -55,6 +55,10 @@ struct MembershipRecord {
   bool operator==(const MembershipRecord&) const = default;
 };
 std::string encode(const MembershipRecord& record);
+void fill(pb::MembershipRecord& out, const MembershipRecord& record);
+MembershipRecord from(const pb::MembershipRecord& in);
+void fill(pb::Conf& out, const raft::ConfState& conf);
+raft::ConfState from(const pb::Conf& in);
 Result<MembershipRecord> decode_membership_record(std::string_view bytes);
 
 // What a committed conf entry does to the table.

@@ -12,11 +12,13 @@
 #include "base/log.h"
 #include "base/thread_name.h"
 #include "replica/group.h"
+#include "replica/snapshot_data.h"
 
 namespace rq::replica {
 namespace {
 
 constexpr std::size_t kReadChunkBytes = 1u << 20;
+constexpr std::size_t kNoteBytesMax = 16u << 20;
 constexpr auto kRetryPause = std::chrono::milliseconds(200);
 constexpr auto kViewAge = std::chrono::milliseconds(200);      // older views of indexes and peers are renewed
 
@@ -53,6 +55,7 @@ class Replica::Shell final : public Outputs {
 
   void apply(std::vector<ApplyItem>&& items) override {
     replica_.apply_pending_.fetch_add(items.size(), std::memory_order_relaxed);
+    if (!items.empty()) replica_.handed_over_.store(items.back().entry.index.value, std::memory_order_release);
     for (ApplyItem& item : items) {
       const std::size_t bytes = item.entry.payload ? item.entry.payload->size() : 0;
       const bool far_behind = replica_.apply_bytes_.load(std::memory_order_relaxed) > replica_.options_.apply_queue_bytes;
@@ -62,7 +65,20 @@ class Replica::Shell final : public Outputs {
     }
   }
 
-  void restore(raft::SnapshotDescriptor&& descriptor) override { replica_.apply_inbox_.post(ApplyInput(std::move(descriptor))); }
+  void restore(raft::SnapshotDescriptor&& descriptor) override {
+    replica_.restore_index_.store(descriptor.index.value, std::memory_order_release);
+    replica_.handed_over_.store(descriptor.index.value, std::memory_order_release);
+    replica_.apply_inbox_.post(ApplyInput(std::move(descriptor)));
+  }
+
+  void make_snapshot() override {
+    replica_.hold_state([this](Result<raft::MachineSnapshot> made) {
+      auto shared = std::make_shared<Result<raft::MachineSnapshot>>(std::move(made));
+      replica_.raft_inbox_.post(Work([shared](Driver& driver) { driver.snapshot_made(std::move(*shared)); }));
+    });
+  }
+
+  void release_snapshot(std::uint64_t id) override { replica_.machine_.release(id); }
 
   void reads(Index index, std::vector<ReadDone>&& reads) override {
     if (replica_.applied() >= index) {
@@ -127,6 +143,7 @@ Result<std::unique_ptr<Replica>> Replica::open(const Options& options, io::Disk&
   if (replica->has_state_) {
     RQ_TRY(replica->start_.record, decode_membership_record(replica->start_.log.membership.members));
   }
+  if (replica->has_state_) RQ_CHECK(replica->finish_staged_snapshot(disk));
   if (machine.applied_index() > std::max(replica->start_.log.last, replica->start_.log.snapshot.index) && replica->has_state_)
     return fail(Errc::Corrupt, "the database has applied index " + std::to_string(machine.applied_index().value) +
                                    ", but the log ends at " + std::to_string(replica->start_.log.last.value));
@@ -164,6 +181,8 @@ Result<> Replica::start() {
   RQ_TRY(DriverStart start, prepare_start(options_.self, std::move(stored.log), std::move(stored.record), machine_.applied_index(), *log_));
   start_target_.store(has_state_ ? start.log.last.value : 0);
   const Index replay_from = machine_.applied_index().next();
+  handed_over_.store(start.handed_over.value);
+  if (has_state_ && replay_from < start.log.first) wants_state_.store(true);
   if (has_state_ && replay_from <= start.handed_over) apply_inbox_.post(ApplyInput(ReplayRange{replay_from, start.handed_over}));
   commit_.store(start.log.hard_state.commit.value);
   threads_.emplace_back([this] { run_wal(); });
@@ -210,7 +229,7 @@ void Replica::handle(RaftInput& input) {
                  [&](Read& read) { driver_->read_index(std::move(read.done), read.deadline); },
                  [&](Work& work) { work(*driver_); },
                  [&](Fetched& fetched) { driver_->fetched(fetched.peer, std::move(fetched.entries)); },
-                 [&](Restored& restored) { driver_->restored(restored.index, restored.result); },
+                 [&](Restored& restored) { driver_->restored(restored.index); },
                  [&](DiskFull& disk) { driver_->disk_full(disk.full); },
                  [&](WalFailed& failed) { driver_->log_failed(failed.error); },
              },
@@ -221,6 +240,7 @@ void Replica::publish() {
   const raft::RaftEngine& engine = driver_->engine();
   commit_.store(engine.commit().value, std::memory_order_release);
   if (const auto contact = driver_->last_leader_contact()) leader_contact_.store(contact->time_since_epoch().count(), std::memory_order_release);
+  log_needed_.store(driver_->log_needed().value, std::memory_order_release);
   if (leader_.load(std::memory_order_relaxed) && !serves_weak_.load(std::memory_order_relaxed) &&
       applied_.load(std::memory_order_acquire) >= own_term_start_.load(std::memory_order_relaxed))
     serves_weak_.store(true, std::memory_order_release);
@@ -287,6 +307,16 @@ void Replica::step(std::vector<raft::Message>&& messages) { raft_inbox_.post(Raf
 void Replica::peer_dead(RaftId peer) { raft_inbox_.post(Work([peer](Driver& driver) { driver.peer_dead(peer); })); }
 void Replica::unreachable(RaftId peer) { raft_inbox_.post(Work([peer](Driver& driver) { driver.unreachable(peer); })); }
 void Replica::on_apply_thread(std::function<void()> work) { apply_inbox_.post(ApplyInput(std::move(work))); }
+void Replica::snapshot_used(std::uint64_t id) { raft_inbox_.post(Work([id](Driver& driver) { driver.snapshot_used(id); })); }
+
+void Replica::hold_state(std::function<void(Result<raft::MachineSnapshot>)> done) {
+  auto shared = std::make_shared<std::function<void(Result<raft::MachineSnapshot>)>>(std::move(done));
+  ApplyInput input(std::function<void()>([this, shared] {
+    if (wants_state()) return (*shared)(fail(Errc::NotOpen, "this member waits for a state itself"));
+    (*shared)(machine_.snapshot());
+  }));
+  if (!apply_inbox_.post(std::move(input))) (*shared)(fail(Errc::NotOpen));
+}
 
 void Replica::join(Member joiner, SteadyTime deadline, ConfDone done) {
   auto shared = std::make_shared<ConfDone>(std::move(done));
@@ -393,6 +423,7 @@ void Replica::run_fetch() {
 void Replica::run_apply() {
   name_this_thread("apply");
   std::vector<ApplyInput> inputs;
+  if (wants_state()) wait_for_state(log_->first());
   while (true) {
     const bool open = applied_waits_.empty() ? apply_inbox_.take(inputs)
                                              : apply_inbox_.take(inputs, clock_.now() + std::chrono::milliseconds(50));
@@ -403,13 +434,7 @@ void Replica::run_apply() {
                      [&](ApplyItem& item) { apply_item(item); },
                      [&](ReplayRange& range) { apply_range(range); },
                      [&](AppliedWait& wait) { applied_waits_.push_back(std::move(wait)); },
-                     [&](raft::SnapshotDescriptor& descriptor) {
-                       // A new directory stands at the bootstrap already: there is nothing to replace.
-                       const bool there = machine_.applied_index() == descriptor.index;
-                       const Result<> result = there ? Result<>() : machine_.restore({.index = descriptor.index, .term = descriptor.term}, {});
-                       if (result) set_applied(descriptor.index, descriptor.term);
-                       raft_inbox_.post(RaftInput(Restored{descriptor.index, result}));
-                     },
+                     [&](raft::SnapshotDescriptor& descriptor) { restore_snapshot(descriptor); },
                      [&](std::function<void()>& work) { work(); },
                  },
                  input);
@@ -433,8 +458,9 @@ void Replica::run_apply() {
 void Replica::apply_item(ApplyItem& item) {
   const std::size_t bytes = item.entry.payload ? item.entry.payload->size() : 0;
   apply_pending_.fetch_sub(1, std::memory_order_relaxed);
-  if (item.entry.index <= applied()) {            // replayed by the state machine before: nothing is applied twice
-    RQ_ASSERT(item.waiters.empty());
+  if (item.entry.index <= applied() || covered(item.entry.index)) {   // by a state that is adopted: nothing is applied twice
+    for (const auto& waiter : item.waiters)
+      if (waiter) waiter->failed({Errc::LeadershipLost, {}});
   } else if (item.entry.payload == nullptr) {
     apply_range({item.entry.index, item.entry.index});
   } else {
@@ -445,54 +471,195 @@ void Replica::apply_item(ApplyItem& item) {
 }
 
 void Replica::apply_range(ReplayRange range) {
-  for (Index next = std::max(range.first, applied().next()); next <= range.last && !stopping_.load();) {
+  for (Index next = std::max(range.first, applied().next()); next <= range.last && !covered(next) && !stopping_.load();) {
     Result<std::vector<raft::Entry>> entries = log_->read(next, range.last, kReadChunkBytes);
+    if (!entries && log_->first() > next) {          // cut meanwhile: only a snapshot brings us on
+      wait_for_state(log_->first());
+      next = std::max(next, applied().next());
+      continue;
+    }
     if (!entries) {
       log::error("store", "could not read the log to apply it: " + entries.error().text());
       std::this_thread::sleep_for(kRetryPause);
       continue;
     }
     for (const raft::Entry& entry : *entries) {
-      apply_entry(entry, {});
+      if (entry.index > applied() && !covered(entry.index)) apply_entry(entry, {});
       if (stopping_.load(std::memory_order_relaxed)) return;
     }
-    next = entries->back().index.next();
+    next = std::max(entries->back().index, applied()).next();
     release_waits(false);
   }
 }
 
 // Applies, and on failure (disk full, I/O, poison) tries again until it works or the node stops: an entry is never
-// passed over, and what a failed try did is undone by the state machine.
+// passed over, and what a failed try did is undone by the state machine. A state of another member may take its place.
 void Replica::apply_entry(const raft::Entry& entry, std::span<const std::shared_ptr<raft::Waiter>> waiters) {
   bool stalled = false;
-  while (!stopping_.load(std::memory_order_relaxed)) {
+  while (!stopping_.load(std::memory_order_relaxed) && !covered(entry.index)) {
     const Result<> result = try_apply(entry, waiters);
     if (result) {
-      if (stalled) {
-        log::info("store", "apply goes on, index=" + std::to_string(entry.index.value));
-        raft_inbox_.post(Work([](Driver& driver) { driver.apply_stalled(false); }));
-        apply_stopped_.store(false, std::memory_order_release);
-        const std::lock_guard lock(mutex_);
-        apply_error_.reset();
-      }
+      if (stalled) unstall(entry.index);
       return set_applied(entry.index, entry.term);
     }
-    if (!std::exchange(stalled, true)) {
-      log::error("store", "apply stopped, index=" + std::to_string(entry.index.value) + ": " + result.error().text());
-      raft_inbox_.post(Work([](Driver& driver) { driver.apply_stalled(true); }));
-      const std::lock_guard lock(mutex_);
-      apply_error_ = result.error();
-      apply_stopped_.store(true, std::memory_order_release);
-    }
+    stalled = stall(stalled, entry.index, result.error());
     // The fate of these requests is known to the log, not to their clients: they are told what stopped us.
     for (const auto& waiter : waiters)
       if (waiter) waiter->failed(result.error());
     waiters = {};
     release_waits(false);
-    for (int i = 0; i < 10 && !stopping_.load(); ++i) std::this_thread::sleep_for(kRetryPause / 10);
+    if (result.error().code == Errc::NotFound) events_.state_wanted(entry.index);
+    if (result.error().code == Errc::Corrupt && shown_ahead(entry.index)) continue;
+    for (int i = 0; i < 10 && !stopping_.load(); ++i) {
+      if (take_adoption() && applied() >= entry.index) return unstall(entry.index);
+      std::this_thread::sleep_for(kRetryPause / 10);
+    }
   }
   for (const auto& waiter : waiters)
     if (waiter) waiter->failed({Errc::LeadershipLost, {}});
+  if (stalled) unstall(entry.index);
+}
+
+bool Replica::stall(bool already, Index index, const Error& error) {
+  if (already) return true;
+  log::error("store", "apply stopped, index=" + std::to_string(index.value) + ": " + error.text());
+  raft_inbox_.post(Work([](Driver& driver) { driver.apply_stalled(true); }));
+  const std::lock_guard lock(mutex_);
+  apply_error_ = error;
+  apply_stopped_.store(true, std::memory_order_release);
+  return true;
+}
+
+void Replica::unstall(Index index) {
+  log::info("store", "apply goes on, index=" + std::to_string(index.value));
+  raft_inbox_.post(Work([](Driver& driver) { driver.apply_stalled(false); }));
+  apply_stopped_.store(false, std::memory_order_release);
+  const std::lock_guard lock(mutex_);
+  apply_error_.reset();
+}
+
+// Whether a later committed entry says what to do with the one that can't be applied.
+bool Replica::shown_ahead(Index stuck) {
+  const Index end{handed_over_.load(std::memory_order_acquire)};
+  for (Index next = std::max(stuck.next(), shown_to_.next()); next <= end && !stopping_.load(std::memory_order_relaxed);) {
+    const Result<std::vector<raft::Entry>> entries = log_->read(next, end, kReadChunkBytes);
+    if (!entries || entries->empty()) return false;
+    for (const raft::Entry& entry : *entries) {
+      shown_to_ = entry.index;
+      if (entry.type != raft::EntryType::Normal || entry.payload->empty()) continue;
+      const Result<GroupView> view = read_group(*entry.payload);
+      if (view && machine_.look_ahead({.index = entry.index, .term = entry.term, .proposals = view->proposals}, stuck)) return true;
+    }
+    next = entries->back().index.next();
+  }
+  return false;
+}
+
+// ---- snapshots and states of other members
+
+std::string Replica::staged_image(Index index) const { return options_.staging_dir + "/" + staged_image_name(index); }
+
+Result<> Replica::write_staged_note(io::Disk& disk, const std::string& image, const raft::SnapshotDescriptor& descriptor) {
+  return io::write_file_atomically(disk, staged_note(image), encode_note(descriptor));
+}
+
+Result<raft::SnapshotDescriptor> Replica::read_staged_note(io::Disk& disk, const std::string& image) {
+  RQ_TRY(const std::string bytes, io::read_file(disk, staged_note(image), kNoteBytesMax));
+  return decode_note(bytes);
+}
+
+// The log stands at a snapshot that the machine did not take before the process ended: it lies in the staging folder.
+Result<> Replica::finish_staged_snapshot(io::Disk& disk) {
+  const Index at = start_.log.snapshot.index;
+  if (machine_.applied_index() >= at) return {};
+  const std::string image = staged_image(at);
+  RQ_TRY(const bool there, disk.exists(image));
+  if (!there) return {};
+  RQ_TRY(const raft::SnapshotDescriptor descriptor, read_staged_note(disk, image));
+  RQ_TRY(const SnapshotData data, decode_snapshot_data(descriptor));
+  log::info("store", "finishing the installation of a snapshot, index=" + std::to_string(at.value));
+  return machine_.restore(data.machine, image);
+}
+
+void Replica::restore_snapshot(const raft::SnapshotDescriptor& descriptor) {
+  bool stalled = false;
+  while (!stopping_.load(std::memory_order_relaxed) && applied() < descriptor.index) {
+    const Result<> result = [&]() -> Result<> {
+      // A new directory stands at the bootstrap already: there is nothing to replace.
+      if (machine_.applied_index() == descriptor.index) return {};
+      RQ_TRY(const SnapshotData data, decode_snapshot_data(descriptor));
+      return machine_.restore(data.machine, data.machine.id == 0 ? std::string() : staged_image(descriptor.index));
+    }();
+    if (result) {
+      set_applied(descriptor.index, descriptor.term);
+      break;
+    }
+    stalled = stall(stalled, descriptor.index, result.error());
+    if (result.error().code == Errc::NotFound) events_.state_wanted(descriptor.index);
+    if (!take_adoption()) std::this_thread::sleep_for(kRetryPause);
+  }
+  if (stopping_.load(std::memory_order_relaxed)) return;
+  if (stalled || apply_stopped_.load(std::memory_order_relaxed)) unstall(descriptor.index);
+  wants_state_.store(false, std::memory_order_release);
+  raft_inbox_.post(RaftInput(Restored{descriptor.index}));
+}
+
+void Replica::adopt_state(raft::MachineSnapshot snapshot, std::string image) {
+  const std::lock_guard lock(mutex_);
+  adoption_ = Adoption{std::move(snapshot), std::move(image)};
+}
+
+// True: the machine stands at a state of another member now.
+bool Replica::take_adoption() {
+  std::optional<Adoption> adoption;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!adoption_) return false;
+    if (adoption_->snapshot.index.value > handed_over_.load(std::memory_order_acquire)) return false;   // our log isn't there yet
+    adoption = std::exchange(adoption_, std::nullopt);
+  }
+  const bool forward = adoption->snapshot.index > applied() || (wants_state() && adoption->snapshot.index >= applied());
+  if (!forward) return false;
+  if (const Result<> restored = machine_.restore(adoption->snapshot, adoption->image); !restored) {
+    log::error("store", "the state of another member could not be installed: " + restored.error().text());
+    return false;
+  }
+  log::info("store", "installed the state of another member, index=" + std::to_string(adoption->snapshot.index.value));
+  set_applied(adoption->snapshot.index, adoption->snapshot.term);
+  return true;
+}
+
+// Nothing is applied until the machine has a state from which the log goes on.
+void Replica::wait_for_state(Index at_least) {
+  wants_state_.store(true, std::memory_order_release);
+  const bool stalled = stall(false, at_least, {Errc::NotFound, "the state must come from another member"});
+  while (!stopping_.load(std::memory_order_relaxed)) {
+    if (take_adoption() && applied().next() >= at_least) break;
+    // A snapshot of the leader has come meanwhile: its restoration waits behind us.
+    if (restore_index_.load(std::memory_order_acquire) > applied().value) return;
+    events_.state_wanted(at_least);
+    release_waits(false);
+    for (int i = 0; i < 10 && !stopping_.load(); ++i) std::this_thread::sleep_for(kRetryPause / 10);
+  }
+  wants_state_.store(false, std::memory_order_release);
+  if (stalled) unstall(applied());
+}
+
+void Replica::reinstall(std::string why) {
+  on_apply_thread([this, why = std::move(why)] {
+    log::error("store", "giving up the state of this member, it comes from another: " + why);
+    wait_for_state(applied());
+  });
+}
+
+Result<Index> Replica::cut_log(Index durable, std::uint64_t trailing, std::uint64_t bytes_max) {
+  const Index needed = std::min(durable.next(), Index{log_needed_.load(std::memory_order_acquire)});
+  const Index kept{needed.value > trailing ? std::max<std::uint64_t>(needed.value - trailing, 1) : 1};
+  RQ_CHECK(log_->compact(kept, needed, bytes_max));
+  const Index first = log_->first();
+  RQ_TRY(const Term term, log_->term_of(Index{first.value - 1}));
+  raft_inbox_.post(Work([first, term](Driver& driver) { driver.compacted(first, term); }));
+  return first;
 }
 
 Result<> Replica::try_apply(const raft::Entry& entry, std::span<const std::shared_ptr<raft::Waiter>> waiters) {

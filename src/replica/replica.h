@@ -38,6 +38,7 @@ namespace rq::replica {
 
 struct Options {
   std::string log_dir;
+  std::string staging_dir;                     // where images lie that were received: see staged_image()
   RaftId self;
   Timing timing;
   Limits limits;
@@ -70,6 +71,9 @@ class Replica {
     virtual void send(std::vector<raft::Message>&& messages) = 0;
     virtual void membership_changed(const MembershipRecord& record, const raft::ConfState& conf) = 0;
     virtual void role_changed(const raft::Status& status) = 0;
+    // On the apply thread, repeated while it lasts: the state machine can't go on from the log (what it needs isn't in it any
+    // more). Fetch a state of another member at `at_least` or later and give it to adopt_state().
+    virtual void state_wanted(Index at_least) { (void)at_least; }
   };
 
   // Opens the log. The state machine is already open and says its applied index.
@@ -99,6 +103,30 @@ class Replica {
   void shut_down(Error why);                                   // takes no part in Raft from now on; local reads go on
   void on_apply_thread(std::function<void()> work);            // between two entries
 
+  // Snapshots. A received Snapshot message is given to step() only when its image lies complete and durable at
+  // staged_image(index), with its descriptor beside it (write_staged_note()).
+  std::string staged_image(Index index) const;
+  static std::string staged_note(const std::string& image) { return image + ".note"; }
+  static Result<> write_staged_note(io::Disk& disk, const std::string& image, const raft::SnapshotDescriptor& descriptor);
+  static Result<raft::SnapshotDescriptor> read_staged_note(io::Disk& disk, const std::string& image);
+  void snapshot_used(std::uint64_t id);                        // a piece of a held image was read
+  raft::StateMachine& machine() { return machine_; }           // for persist(), release(): any thread
+  // Holds the present state fast for a member that asks for it outside of Raft; the descriptor names the membership too.
+  void hold_state(std::function<void(Result<raft::MachineSnapshot>)> done);
+  // The answer to Events::state_wanted(): the state at snapshot.index, its image complete and durable at `image`. Used as soon as
+  // the log here reaches that far; no use if the machine has gone on meanwhile.
+  void adopt_state(raft::MachineSnapshot snapshot, std::string image);
+  // Gives the state machine's state up for one of another member (damage was found): state_wanted() follows until then.
+  void reinstall(std::string why);
+  bool wants_state() const { return wants_state_.load(std::memory_order_acquire); }
+
+  // Drops the beginning of the log: entries up to `durable` (of the state machine) less the `trailing` newest of them stay
+  // only where a member that is being fed needs them; beyond `bytes_max` the trailing ones go too. Waits for the disk; one
+  // thread at a time. The value: the first entry that is left.
+  Result<Index> cut_log(Index durable, std::uint64_t trailing, std::uint64_t bytes_max);
+  bool spare_wanted() const { return log_->spare_wanted(); }
+  Result<> prepare_spare() { return log_->prepare_spare(); }   // by the thread that calls cut_log()
+
   bool is_leader() const { return leader_.load(std::memory_order_acquire); }
   // Leader, its own term's first entry applied here, in contact with a majority: may serve weak reads.
   bool may_serve_weak() const { return serves_weak_.load(std::memory_order_acquire); }
@@ -122,7 +150,8 @@ class Replica {
   struct WalFailed { Error error; };
   struct DiskFull { bool full = false; };
   struct Read { ReadDone done; SteadyTime deadline; };
-  struct Restored { Index index; Result<> result; };
+  struct Restored { Index index; };
+  struct Adoption { raft::MachineSnapshot snapshot; std::string image; };
   struct Fetched { RaftId peer; std::vector<raft::Entry> entries; };
   using Work = std::function<void(Driver&)>;
   using RaftInput = std::variant<Proposal, std::vector<raft::Message>, Persisted, Read, Work, Fetched, Restored, DiskFull, WalFailed>;
@@ -144,6 +173,15 @@ class Replica {
   void publish();
   bool write_out(std::vector<WalInput>& inputs);
   Result<> append(PersistItem& item);
+  Result<> finish_staged_snapshot(io::Disk& disk);
+  void restore_snapshot(const raft::SnapshotDescriptor& descriptor);
+  bool take_adoption();
+  void wait_for_state(Index at_least);
+  bool stall(bool already, Index index, const Error& error);
+  void unstall(Index index);
+  bool shown_ahead(Index stuck);
+  // A snapshot that is on its way to the apply thread holds it.
+  bool covered(Index index) const { return index.value <= restore_index_.load(std::memory_order_acquire); }
   void apply_item(ApplyItem& item);
   void apply_range(ReplayRange range);
   void apply_entry(const raft::Entry& entry, std::span<const std::shared_ptr<raft::Waiter>> waiters);
@@ -166,12 +204,18 @@ class Replica {
   Mailbox<raft::FetchRequest> fetch_inbox_;
   Mailbox<ApplyInput> apply_inbox_;
   std::vector<AppliedWait> applied_waits_;       // apply thread
+  Index shown_to_;                               // apply thread: the committed log was searched up to here for a word about a stuck entry
   std::atomic<std::size_t> apply_bytes_{0}, apply_pending_{0};
   std::atomic<bool> stopping_{false}, leader_{false}, serves_weak_{false}, apply_stopped_{false};
   std::atomic<std::uint64_t> leader_id_{0}, applied_{0}, applied_term_{0}, commit_{0}, start_target_{0};
   std::atomic<SteadyTime::rep> leader_contact_{0};          // 0: never
+  std::atomic<std::uint64_t> handed_over_{0};    // newest entry on its way to the apply thread
+  std::atomic<std::uint64_t> restore_index_{0};  // newest received snapshot
+  std::atomic<std::uint64_t> log_needed_{UINT64_MAX};
+  std::atomic<bool> wants_state_{false};
   std::atomic<std::uint64_t> own_term_start_{UINT64_MAX};   // leader: applied must reach it before weak reads
-  mutable std::mutex mutex_;                     // guards view_ and apply_error_
+  std::optional<Adoption> adoption_;             // guarded by mutex_
+  mutable std::mutex mutex_;                     // guards view_, apply_error_ and adoption_
   View view_;
   std::optional<Error> apply_error_;
   bool view_stale_ = true;                       // raft thread

@@ -18,32 +18,75 @@ PinnedRead::~PinnedRead() {
 Result<std::unique_ptr<Reader>> ReadPool::take_reader(IfNone if_none) {
   std::unique_lock lock(mutex_);
   const auto limit = options_.connections_max <= 0 ? SIZE_MAX : static_cast<std::size_t>(options_.connections_max);
-  if (idle_.empty() && in_use_.size() >= limit) {
+  const auto free = [&] { return !exchanging_ && !draining_ && (!idle_.empty() || in_use_.size() < limit); };
+  if (!free()) {
     if (if_none == IfNone::Fail) return fail(Errc::Busy, "all read connections are in use");
     ++waits_;
-    freed_.wait(lock, [&] { return stopping_ || !idle_.empty() || in_use_.size() < limit; });
+    freed_.wait(lock, [&] { return stopping_ || free(); });
   }
   if (stopping_) return fail(Errc::NotOpen);
   std::unique_ptr<Reader> reader;
   if (!idle_.empty()) {
     reader = std::move(idle_.back());
     idle_.pop_back();
-  } else {
-    lock.unlock();
-    RQ_TRY(reader, Reader::open(options_.reader));
-    lock.lock();
+    in_use_.emplace_back(reader.get(), exchanges_);
+    return reader;
   }
-  in_use_.push_back(reader.get());
-  return reader;
+  in_use_.emplace_back(nullptr, exchanges_);       // counts as a reader while it is opened
+  lock.unlock();
+  Result<std::unique_ptr<Reader>> opened = Reader::open(options_.reader);
+  lock.lock();
+  const auto place = std::ranges::find(in_use_, static_cast<Reader*>(nullptr), &std::pair<Reader*, std::uint64_t>::first);
+  if (opened) {
+    place->first = opened->get();
+    if (exchanging_) freed_.notify_all();
+  } else {
+    in_use_.erase(place);
+    freed_.notify_all();
+  }
+  return opened;
 }
 
 void ReadPool::give_back(std::unique_ptr<Reader> reader) {
   std::unique_ptr<Reader> surplus;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto place = std::ranges::find(in_use_, reader.get(), &std::pair<Reader*, std::uint64_t>::first);
+    const bool current = place->second == exchanges_;
+    in_use_.erase(place);
+    if (current && idle_.size() < kIdleKept && !stopping_) idle_.push_back(std::move(reader));
+    else surplus = std::move(reader);
+    if (!draining_ && !exchanging_) freed_.notify_one();
+    else freed_.notify_all();                       // who drains waits on it too
+  }
+}
+
+void ReadPool::begin_exchange() {
+  std::vector<std::unique_ptr<Reader>> closed;      // outside the lock
+  std::unique_lock lock(mutex_);
+  exchanging_ = true;
+  ++exchanges_;
+  closed.swap(idle_);
+  // One that is just being opened would show either file.
+  freed_.wait(lock, [this] { return std::ranges::none_of(in_use_, [](const auto& used) { return used.first == nullptr; }); });
+}
+
+void ReadPool::end_exchange() {
   const std::lock_guard lock(mutex_);
-  std::erase(in_use_, reader.get());
-  if (idle_.size() < kIdleKept && !stopping_) idle_.push_back(std::move(reader));
-  else surplus = std::move(reader);
-  freed_.notify_one();
+  exchanging_ = false;
+  freed_.notify_all();
+}
+
+bool ReadPool::drain(std::chrono::milliseconds within) {
+  std::unique_lock lock(mutex_);
+  draining_ = true;
+  return freed_.wait_for(lock, within, [this] { return in_use_.empty(); });
+}
+
+void ReadPool::admit() {
+  const std::lock_guard lock(mutex_);
+  draining_ = false;
+  freed_.notify_all();
 }
 
 Result<> ReadPool::enqueue(std::function<void(const Error*)> work) {
@@ -107,9 +150,14 @@ void ReadPool::run() {
   }
 }
 
+void ReadPool::interrupt_readers() {
+  for (const auto& [reader, exchanges] : in_use_)
+    if (reader != nullptr) reader->interrupt();
+}
+
 void ReadPool::interrupt() {
   const std::lock_guard lock(mutex_);
-  for (Reader* reader : in_use_) reader->interrupt();
+  interrupt_readers();
 }
 
 void ReadPool::stop() {
@@ -117,7 +165,7 @@ void ReadPool::stop() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
-    for (Reader* reader : in_use_) reader->interrupt();
+    interrupt_readers();
     threads.swap(threads_);
     ready_.notify_all();
     freed_.notify_all();

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -57,6 +58,13 @@ class ReadPool {
   // Opens a read transaction on the calling thread, now; waits for nobody. Errc::Busy: no connection is free; Io ...
   Result<PinnedRead> pin();
   Result<> submit_pinned(std::shared_ptr<PinnedRead> pinned, std::function<void(Reader&)> job);
+  // The database file is exchanged: between the two nobody gets a connection; those in use show the old file until they are
+  // given back, and are closed then.
+  void begin_exchange();
+  void end_exchange();
+  // Keeps new readers waiting until admit(): true when nobody reads any more within that time.
+  bool drain(std::chrono::milliseconds within);
+  void admit();
   void interrupt();                 // what runs now
   void stop();
   Stats stats() const;
@@ -66,6 +74,7 @@ class ReadPool {
   void run();
   enum class IfNone : std::uint8_t { Wait, Fail };
   Result<std::unique_ptr<Reader>> take_reader(IfNone if_none);
+  void interrupt_readers();         // locked
   void give_back(std::unique_ptr<Reader> reader);
   Result<> enqueue(std::function<void(const Error*)> work);
 
@@ -74,10 +83,12 @@ class ReadPool {
   std::condition_variable ready_, freed_;
   std::deque<std::function<void(const Error*)>> queue_;
   std::vector<std::unique_ptr<Reader>> idle_;
-  std::vector<Reader*> in_use_;
+  std::vector<std::pair<Reader*, std::uint64_t>> in_use_;   // with exchanges_ at that time
   std::vector<std::thread> threads_;
   std::size_t sleeping_ = 0;
   std::uint64_t waits_ = 0;
+  std::uint64_t exchanges_ = 0;     // of the file: a connection from before is closed when it is free
+  bool exchanging_ = false, draining_ = false;
   bool stopping_ = false;
 };
 

@@ -60,8 +60,34 @@ class Store::Machine final : public raft::StateMachine {
   executor::Executor& executor_;
 };
 
-Store::Store(const Options& options, Clock& clock, Metrics&)
-    : options_(options), clock_(clock),
+// While the gate is closed nobody gets one: the pool serves, when it does.
+class Store::NetReader {
+ public:
+  NetReader(Store& store, int net_thread) : slot_(net_thread < 0 ? nullptr : store.net_readers_[static_cast<std::size_t>(net_thread)].get()) {
+    if (slot_ == nullptr) return;
+    slot_->busy.store(true);
+    if (!store.gate_closed_.load()) {
+      if (!slot_->reader) {
+        if (Result<std::unique_ptr<sql::Reader>> opened = sql::Reader::open(store.inline_options_)) slot_->reader = *std::move(opened);
+      }
+      reader_ = slot_->reader.get();
+    }
+    if (reader_ == nullptr) give_back();
+  }
+  ~NetReader() { give_back(); }
+  NetReader(const NetReader&) = delete;
+  sql::Reader* get() const { return reader_; }
+
+ private:
+  void give_back() {
+    if (slot_ != nullptr) std::exchange(slot_, nullptr)->busy.store(false);
+  }
+  InlineReader* slot_;
+  sql::Reader* reader_ = nullptr;
+};
+
+Store::Store(const Options& options, io::Disk& disk, Clock& clock, Metrics&)
+    : options_(options), disk_(disk), clock_(clock),
       slow_log_(options.slow_query_log, clock, [this](const std::string& sql) { return plan_of(sql); },
                 [this](std::function<void()> work) {
                   return read_pool_->submit([work = std::move(work)](sql::Reader*, const Error*) { work(); }).has_value();
@@ -69,28 +95,84 @@ Store::Store(const Options& options, Clock& clock, Metrics&)
 
 Store::~Store() { stop(); }
 
+executor::Options Store::executor_options() {
+  executor::Options options;
+  options.disk = &disk_;
+  options.clock = &clock_;
+  options.dir = options_.data_dir;
+  options.foreign_keys = options_.foreign_keys;
+  options.cache_kib = 8 * 1024;
+  if (options_.keeper.wal_bytes != 0) options.wal_bytes_soft = options_.keeper.wal_bytes;
+  options.wal_bytes_hard = std::max(options.wal_bytes_hard, 4 * options.wal_bytes_soft);
+  options.on_strong_reads = [this](Index index, std::span<executor::StrongRead> reads) { strong_reads(index, reads); };
+  options.on_maintenance = [this](executor::Maintenance kind, WallTime sealed) {
+    if (keeper_) keeper_->maintained(kind, sealed);
+  };
+  // The file is about to be exchanged: no connection of ours may be on it, or come to be, until it is.
+  options.before_exchange = [this] {
+    if (!read_pool_) return;
+    read_pool_->begin_exchange();
+    (void)close_gate(std::chrono::milliseconds::max());
+    for (auto& slot : net_readers_) slot->reader.reset();
+    facts_mutex_.lock();
+    facts_connection_.reset();
+  };
+  options.after_exchange = [this] {
+    if (!read_pool_) return;
+    facts_mutex_.unlock();
+    open_gate();
+    read_pool_->end_exchange();
+  };
+  options.drain_readers = [this](std::chrono::milliseconds within) {
+    if (!read_pool_) return true;
+    const SteadyTime begun = clock_.now();
+    const bool closed = close_gate(within);
+    const auto left = within - std::chrono::duration_cast<std::chrono::milliseconds>(clock_.now() - begun);
+    return read_pool_->drain(std::max(left, std::chrono::milliseconds(0))) && closed;
+  };
+  options.admit_readers = [this] {
+    if (!read_pool_) return;
+    open_gate();
+    read_pool_->admit();
+  };
+  return options;
+}
+
+// Inline reads are short; true when none runs any more.
+bool Store::close_gate(std::chrono::milliseconds within) {
+  gate_closed_.store(true);
+  const SteadyTime until = within == std::chrono::milliseconds::max() ? SteadyTime::max() : clock_.now() + within;
+  for (const auto& slot : net_readers_) {
+    while (slot->busy.load()) {
+      if (clock_.now() >= until) return false;
+      std::this_thread::yield();
+    }
+  }
+  return true;
+}
+
 Result<std::unique_ptr<Store>> Store::open(const Options& options, io::Disk& disk, Clock& clock, Rng& rng, Metrics& metrics,
                                            replica::Replica::Events& events) {
-  std::unique_ptr<Store> store(new Store(options, clock, metrics));
-  executor::Options executor_options;
-  executor_options.disk = &disk;
-  executor_options.clock = &clock;
-  executor_options.dir = options.data_dir;
-  executor_options.foreign_keys = options.foreign_keys;
-  executor_options.cache_kib = 8 * 1024;
-  executor_options.on_strong_reads = [raw = store.get()](Index index, std::span<executor::StrongRead> reads) {
-    raw->strong_reads(index, reads);
-  };
-  RQ_TRY(store->executor_, executor::Executor::open(std::move(executor_options)));
+  std::unique_ptr<Store> store(new Store(options, disk, clock, metrics));
+  RQ_CHECK(disk.make_dirs(store->staging_dir()));
+  RQ_TRY(store->executor_, executor::Executor::open(store->executor_options()));
   store->machine_ = std::make_unique<Machine>(*store, *store->executor_);
   RQ_CHECK(store->open_readers());
-  const replica::Options replica_options{
-      .log_dir = options.data_dir + "/raft", .self = options.self, .timing = options.timing, .limits = options.limits};
+  const replica::Options replica_options{.log_dir = options.data_dir + "/raft", .staging_dir = store->staging_dir(), .self = options.self,
+                                         .timing = options.timing, .limits = options.limits};
   RQ_TRY(store->replica_, replica::Replica::open(replica_options, disk, clock, rng, *store->machine_, events));
+  KeeperOptions keeper = options.keeper;
+  keeper.dir = options.data_dir;
+  store->keeper_ = std::make_unique<Keeper>(std::move(keeper), disk, clock, rng, metrics, *store->executor_, *store->replica_);
+  metrics.counter("store", "num_restores_start_skipped").add(store->replica_->has_state() ? 1 : 0);
   return store;
 }
 
-Result<> Store::start() { return replica_->start(); }
+Result<> Store::start() {
+  RQ_CHECK(replica_->start());
+  keeper_->start();
+  return {};
+}
 
 void Store::interrupt() {
   executor_->interrupt();
@@ -99,9 +181,33 @@ void Store::interrupt() {
 
 void Store::stop() {
   interrupt();
+  if (keeper_) keeper_->stop();
   if (replica_) replica_->stop();
   if (read_pool_) read_pool_->stop();
-  if (const Result<> synced = executor_->sync(); !synced) log::warn("store", "database not synced on stop: " + synced.error().text());
+  if (!executor_) return;
+  if (const Result<> synced = executor_->sync(); !synced && synced.error().code != Errc::NotOpen)
+    log::warn("store", "database not synced on stop: " + synced.error().text());
+}
+
+namespace {
+
+class LoadWaiter final : public executor::SqlWaiter {
+ public:
+  explicit LoadWaiter(std::function<void(Result<Index>)> done) : done_(std::move(done)) {}
+  void applied(command::Outcome&& outcome) override { done_(Index{outcome.raft_index}); }
+  void failed(const Error& error) override { done_(fail(error)); }
+
+ private:
+  std::function<void(Result<Index>)> done_;
+};
+
+}  // namespace
+
+void Store::load_image(const pb::LoadImage& image, std::function<void(Result<Index>)> done) {
+  if (!replica_->is_leader()) return done(fail(no_leader_here()));
+  pb::Proposal proposal;
+  *proposal.mutable_load_image() = image;
+  replica_->propose({.bytes = proposal.SerializeAsString(), .alone = true, .waiter = std::make_shared<LoadWaiter>(std::move(done))});
 }
 
 bool Store::ready() const { return replica_->caught_up_with_start() && !replica_->view().broken; }
@@ -119,16 +225,6 @@ std::optional<WallTime> Store::last_applied_at() const {
 }
 
 Error Store::no_leader_here() const { return {replica_->leader() ? Errc::NotLeader : Errc::LeaderNotFound, {}}; }
-
-void Store::checkpoint(std::function<void(Result<bool>)> done) {
-  replica_->on_apply_thread([this, done = std::move(done)] {
-    const Index applied = executor_->applied_index();
-    if (applied == checkpointed_) return done(false);
-    if (const Result<> moved = executor_->checkpoint(); !moved) return done(fail(moved.error()));
-    checkpointed_ = applied;
-    done(true);
-  });
-}
 
 // ---- which way a request takes
 
@@ -197,19 +293,27 @@ Result<> Store::open_readers() {
   const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
   read_pool_ = std::make_unique<sql::ReadPool>(
       sql::ReadPool::Options{.reader = reader, .connections_max = options_.read_connections_max, .threads_max = std::max(4u, 2 * cores)});
-  for (unsigned i = 0; i < options_.net_threads; ++i) {
-    sql::ReaderOptions inline_reader = reader;
-    inline_reader.busy_timeout_ms = 0;           // a net thread waits for nobody: the pool does
-    RQ_TRY(net_readers_.emplace_back(), sql::Reader::open(inline_reader));
-  }
-  RQ_TRY(facts_connection_, sql::Connection::open({.path = reader.path, .read_only = true, .clock = &clock_, .cache_kib = 64, .statements_cached = 16}));
+  inline_options_ = reader;
+  inline_options_.busy_timeout_ms = 0;           // a net thread waits for nobody: the pool does
+  for (unsigned i = 0; i < options_.net_threads; ++i) net_readers_.push_back(std::make_unique<InlineReader>());
+  RQ_TRY(net_readers_.front()->reader, sql::Reader::open(inline_options_));   // what can't be read is said now
   return {};
+}
+
+sql::Connection* Store::facts_connection() const {
+  if (!facts_connection_) {
+    auto opened = sql::Connection::open({.path = options_.data_dir + "/db.sqlite", .read_only = true, .clock = &clock_, .cache_kib = 64, .statements_cached = 16});
+    if (opened) facts_connection_ = *std::move(opened);
+  }
+  return facts_connection_.get();
 }
 
 DatabaseFacts Store::database_facts() const {
   DatabaseFacts facts{.version = sqlite3_libversion()};
   const std::lock_guard lock(facts_mutex_);
-  const auto number = [&](const char* pragma) { return facts_connection_->number(pragma).value_or(0); };
+  sql::Connection* connection = facts_connection();
+  if (connection == nullptr) return facts;
+  const auto number = [&](const char* pragma) { return connection->number(pragma).value_or(0); };
   facts.page_count = number("PRAGMA page_count");
   facts.page_size = number("PRAGMA page_size");
   facts.freelist_count = number("PRAGMA freelist_count");
@@ -229,7 +333,9 @@ std::string Store::plan_of(const std::string& sql) const {
   const std::string text = "EXPLAIN QUERY PLAN " + sql;
   std::string plan;
   const std::lock_guard lock(facts_mutex_);
-  Result<sql::Statement> statement = facts_connection_->prepare(text, sql::Connection::Reuse::Fresh);
+  sql::Connection* connection = facts_connection();
+  if (connection == nullptr) return plan;
+  Result<sql::Statement> statement = connection->prepare(text, sql::Connection::Reuse::Fresh);
   if (!statement || statement->empty()) return plan;          // not of a kind that has a plan
   while (statement->step() == SQLITE_ROW) {
     const auto* detail = reinterpret_cast<const char*>(sqlite3_column_text(statement->handle(), 3));
@@ -240,7 +346,12 @@ std::string Store::plan_of(const std::string& sql) const {
 
 // Whether a /db/request is all reads is judged by compiling it: on the net thread's connection where there is one.
 void Store::classify_then_run(const std::shared_ptr<SqlJob>& job) {
-  if (job->net_thread >= 0) return run_classified(job, net_readers_[static_cast<std::size_t>(job->net_thread)]->classify(job->request) == sql::Access::Reads);
+  std::optional<sql::Access> access;
+  {
+    const NetReader reader(*this, job->net_thread);
+    if (reader.get() != nullptr) access = reader.get()->classify(job->request);
+  }
+  if (access) return run_classified(job, *access == sql::Access::Reads);
   const Result<> queued = read_pool_->submit([this, job](sql::Reader* reader, const Error* error) {
     if (error != nullptr) return job->finished(fail(*error));
     run_classified(job, reader->classify(job->request) == sql::Access::Reads);
@@ -293,10 +404,15 @@ void Store::read_linearizable(const std::shared_ptr<SqlJob>& job) {
 // Short reads run where they are; what takes longer, or has to wait for somebody, goes to the pool.
 void Store::read_now(const std::shared_ptr<SqlJob>& job) {
   if (job->net_thread < 0) return read_in_pool(job);
-  sql::Reader& reader = *net_readers_[static_cast<std::size_t>(job->net_thread)];
-  if (reader.known_long(job->request)) return read_in_pool(job);
   command::Outcome outcome;
-  if (reader.run(job->request, outcome, {.max_steps = kInlineSteps}) == sql::Reader::Ran::Exceeded) return read_in_pool(job);
+  {
+    const NetReader borrowed(*this, job->net_thread);
+    sql::Reader* reader = borrowed.get();
+    if (reader == nullptr || reader->known_long(job->request) ||
+        reader->run(job->request, outcome, {.max_steps = kInlineSteps}) == sql::Reader::Ran::Exceeded) {
+      return read_in_pool(job);
+    }
+  }
   outcome.elapsed = clock_.now() - job->begun;
   note_time(*job, outcome.elapsed, &read_times_.inline_reads, "net");
   job->finished(std::move(outcome));

@@ -26,6 +26,7 @@
 #include "replica/replica.h"
 #include "sql/read_pool.h"
 #include "sql/reader.h"
+#include "store/keeper.h"
 #include "store/slow_log.h"
 
 namespace rq::store {
@@ -76,6 +77,7 @@ struct Options {
   int read_connections_max = 256;            // <= 0: no limit
   unsigned net_threads = 1;
   std::chrono::nanoseconds slow_query_log{0};
+  KeeperOptions keeper;                      // its `dir` is data_dir
 };
 
 class Store {
@@ -97,8 +99,15 @@ class Store {
   sql::ReadPool& read_pool() { return *read_pool_; }
   bool ready() const;                        // own log applied, apply healthy
   DatabaseFacts database_facts() const;
-  // Makes what is applied durable and moves it into the database file. The value: whether there was anything new.
-  void checkpoint(std::function<void(Result<bool>)> done);
+  // Snapshot: keeper.h. `trailing` 0: the default. The value: whether there was anything new.
+  void snapshot(std::uint64_t trailing, std::function<void(Result<bool>)> done) { keeper_->snapshot(trailing, std::move(done)); }
+  void begin_checkpoint() { replica_->on_apply_thread([this] { executor_->begin_checkpoint(); }); }
+  Keeper::Facts keeper_facts() const { return keeper_->facts(); }
+  // Replaces the database, on all members, by an image that lies complete and durable in the staging folder of a majority.
+  // Only the leader does it; errors as of a write.
+  void load_image(const pb::LoadImage& image, std::function<void(Result<Index>)> done);
+  std::string staging_dir() const { return options_.data_dir + "/staging"; }
+  io::Disk& disk() { return disk_; }
   sql::ReadPool::Stats pool_stats() const { return read_pool_->stats(); }
   const std::string& data_dir() const { return options_.data_dir; }
   const ReadTimes& read_times() const { return read_times_; }
@@ -111,6 +120,15 @@ class Store {
   class Machine;                             // notes times around the executor
   Store(const Options& options, Clock& clock, Metrics& metrics);
   friend class SqlJob;
+  class NetReader;                           // the inline reader of one net thread, borrowed
+  struct InlineReader {
+    std::unique_ptr<sql::Reader> reader;     // made when it is needed
+    std::atomic<bool> busy{false};
+  };
+  Store(const Options& options, io::Disk& disk, Clock& clock, Metrics& metrics);
+  executor::Options executor_options();
+  bool close_gate(std::chrono::milliseconds within);
+  void open_gate() { gate_closed_.store(false); }
   Result<> open_readers();
   void note_time(const SqlJob& job, std::chrono::nanoseconds took, Histogram* times, std::string_view where);
   std::string plan_of(const std::string& sql) const;
@@ -130,17 +148,22 @@ class Store {
   Error no_leader_here() const;
 
   const Options options_;
+  io::Disk& disk_;
   Clock& clock_;
   std::unique_ptr<executor::Executor> executor_;
   std::unique_ptr<Machine> machine_;
   std::unique_ptr<sql::ReadPool> read_pool_;
-  std::vector<std::unique_ptr<sql::Reader>> net_readers_;   // one for each net thread, used by it alone
+  sql::ReaderOptions inline_options_;
+  std::vector<std::unique_ptr<InlineReader>> net_readers_;   // one for each net thread, used by it alone
+  std::atomic<bool> gate_closed_{false};     // inline reads go to the pool, which makes them wait
+  sql::Connection* facts_connection() const;   // locked; null: it can't be opened
   mutable std::mutex facts_mutex_;           // guards facts_connection_
-  std::unique_ptr<sql::Connection> facts_connection_;
+  mutable std::unique_ptr<sql::Connection> facts_connection_;
   std::unique_ptr<replica::Replica> replica_;
   ReadTimes read_times_;
   SlowLog slow_log_;
   Index checkpointed_;                       // apply thread
+  std::unique_ptr<Keeper> keeper_;
   std::atomic<std::int64_t> appended_ms_{0};
   std::atomic<std::int64_t> applied_at_ns_{0};
 };

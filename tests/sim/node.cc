@@ -500,6 +500,10 @@ void Node::restore(raft::SnapshotDescriptor&& descriptor) {
   begin_apply(shared_.settings.apply_delay);
 }
 
+void Node::make_snapshot() {
+  input([this] { driver_->snapshot_made(executor_->snapshot()); });
+}
+
 void Node::begin_apply(Instant delay) {
   if (std::exchange(apply_busy_, true)) return;
   guard(std::max(delay + extra_apply, frozen_until_ - world_.now()), [this] {
@@ -534,7 +538,7 @@ void Node::run_apply() {
       const auto& descriptor = std::get<raft::SnapshotDescriptor>(apply_queue_.front());
       const Index index = descriptor.index;
       if (applied() != index) return world_.violated("a snapshot with data can't be installed yet");
-      input([this, index] { driver_->restored(index, {}); });
+      input([this, index] { driver_->restored(index); });
     }
     apply_queue_.pop_front();
   }

@@ -133,6 +133,8 @@ class Node final : public replica::Outputs {
   void send(std::vector<raft::Message>&& messages) override;
   void apply(std::vector<replica::ApplyItem>&& items) override;
   void restore(raft::SnapshotDescriptor&& descriptor) override;
+  void make_snapshot() override;
+  void release_snapshot(std::uint64_t id) override { executor_->release(id); }
   void reads(Index index, std::vector<replica::ReadDone>&& reads) override;
   void fetch(const raft::FetchRequest& request) override;
   void membership(const replica::MembershipRecord&, const raft::ConfState&, Index) override {}

@@ -208,6 +208,7 @@ void Server::start_edges() {
                                           });
   node_->set_upkeep({.reap = {.voter = options_.raft_reap_node_timeout, .read_replica = options_.raft_reap_read_only_node_timeout},
                      .contact = options_.raft_heartbeat_timeout, .shut_down_when_removed = options_.raft_remove_shutdown});
+  node_->set_image_options({.zstd = options_.compress_snap_transport});
   transport_->start(node_->handlers());
   log::info("cluster", "service listening on " + options_.raft_adv_addr);
 
@@ -246,7 +247,9 @@ void Server::open_store() {
   const store::Options options{.data_dir = options_.data_dir, .self = identity_.raft_id, .timing = timing_of(options_),
                                .limits = {.enqueue_time = options_.raft_apply_timeout.count() > 0 ? options_.raft_apply_timeout : config::Duration::max()},
                                .foreign_keys = options_.fk, .read_connections_max = static_cast<int>(options_.db_max_ro_conns),
-                               .net_threads = http_->net_threads(), .slow_query_log = options_.slow_query_log};
+                               .net_threads = http_->net_threads(), .slow_query_log = options_.slow_query_log,
+                               .keeper = {.log_entries = options_.raft_snap, .wal_bytes = options_.raft_snap_wal_size, .interval = options_.raft_snap_int,
+                                          .vacuum_every = options_.auto_vacuum_int, .optimize_every = options_.auto_optimize_int}};
   Result<std::unique_ptr<store::Store>> store = store::Store::open(options, disk_, clock_, rng_, metrics_, *node_);
   if (!store) die("failed to open store: " + store.error().text());
   store_ = *std::move(store);

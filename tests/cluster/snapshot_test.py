@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+"""Logs that are cut, and members that come back to a log that no longer has what they need.
+
+usage: snapshot_test.py [name...]
+"""
+import os
+import signal
+import sys
+import threading
+import time
+
+from harness import Cluster, Node, Writers, assert_equal_databases, wait_for
+
+FILLER = "x" * 60000
+
+
+def fill_log(node, megabytes):
+    """Entries of 60 kB that leave next to nothing in the database."""
+    for _ in range(megabytes * 17):
+        node.execute(["INSERT INTO filler(v) VALUES(length(?))", FILLER])
+
+
+def cut(node):
+    """Cuts the log of a node as far as it goes; the first index that is left."""
+    status, _ = node.request("POST", "/snapshot?trailing_logs=1")
+    assert status in (200, 204), status
+
+
+def first_index(node):
+    names = sorted(n for n in os.listdir(node.dir + "/raft") if n.startswith("wal-"))
+    return int(names[0].split("-")[1])
+
+
+def base(c):
+    c.start()
+    leader = c.leader()
+    leader.execute("CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, v)", "CREATE TABLE filler(v)", "CREATE TABLE c(n)", "INSERT INTO c VALUES(0)")
+    return leader
+
+
+def cut_all(c, leader):
+    fill_log(leader, 14)
+    for n in c.live():
+        cut(n)
+        assert first_index(n) > 2, "the log of %s was not cut" % n.id
+
+
+def test_new_node_joins_a_cluster_whose_log_was_cut():
+    with Cluster(3) as c:
+        leader = base(c)
+        leader.execute("INSERT INTO t(v) SELECT value FROM (WITH RECURSIVE s(value) AS (SELECT 1 UNION ALL SELECT value+1 FROM s LIMIT 5000) SELECT value FROM s)")
+        cut_all(c, leader)
+        fresh = Node(c.base, "n4", ["-compress-snap-transport"])
+        c.nodes.append(fresh)
+        fresh.start(join=[leader.raft_addr]).wait_ready()
+        c.wait_voters(4)
+        assert fresh.rows("SELECT count(*) FROM t", level="none") == [[5000]]
+        leader.execute("INSERT INTO t(v) VALUES(7)")
+        assert_equal_databases(c)
+        assert "receiving a snapshot" in fresh.log()
+        fresh.kill()
+        fresh.start().wait_ready()
+        assert fresh.rows("SELECT count(*) FROM t", level="none") == [[5001]]
+        assert_equal_databases(c)
+
+
+def test_follower_that_was_away_catches_up_by_a_snapshot():
+    with Cluster(3) as c:
+        leader = base(c)
+        away = c.followers()[0]
+        away.stop()
+        for i in range(20):
+            leader.execute("UPDATE c SET n=n+1", "INSERT INTO t(v) VALUES(%d)" % i)
+        cut_all(c, leader)
+        away.start().wait_ready()
+        wait_for(lambda: away.rows("SELECT n FROM c", level="none") == [[20]], "the follower has caught up")
+        assert_equal_databases(c)
+        # All of them begin anew from their files, in turn.
+        for n in c.nodes:
+            n.kill()
+            n.start().wait_ready()
+        c.leader().execute("UPDATE c SET n=n+1")
+        assert c.nodes[0].rows("SELECT n FROM c") == [[21]]
+        assert_equal_databases(c)
+
+
+def test_installation_goes_on_where_a_kill_ended_it():
+    with Cluster(3) as c:
+        leader = base(c)
+        leader.execute("CREATE TABLE big(v)")
+        away = c.followers()[0]
+        away.stop()
+        for _ in range(8):
+            leader.execute("WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM s LIMIT 4000) INSERT INTO big SELECT randomblob(4000) FROM s")
+        cut_all(c, leader)
+        staging = away.dir + "/staging"
+        def part_bytes():
+            return max([os.path.getsize(os.path.join(staging, n)) for n in os.listdir(staging) if n.endswith(".part")] or [0])
+        def noted():
+            return any(n.endswith(".part-note") for n in os.listdir(staging)) and part_bytes() > 40 << 20
+        away.start()
+        wait_for(noted, "a part of the image", pause=0.001)
+        away.kill()
+        away.start().wait_ready(120)
+        wait_for(lambda: away.applied() >= leader.applied(), "the follower has caught up", 60)
+        log = away.log()
+        assert "goes on at byte" in log or "installed" in log, log[-2000:]
+        assert_equal_databases(c)
+
+
+def test_leader_killed_while_it_feeds_a_follower():
+    with Cluster(3) as c:
+        leader = base(c)
+        leader.execute("CREATE TABLE big(v)")
+        away = c.followers()[0]
+        away.stop()
+        for _ in range(6):
+            leader.execute("WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM s LIMIT 4000) INSERT INTO big SELECT randomblob(4000) FROM s")
+        cut_all(c, leader)
+        staging = away.dir + "/staging"
+        away.start()
+        wait_for(lambda: any(n.endswith(".part") for n in os.listdir(staging)), "the installation has begun", pause=0.001)
+        leader.kill()
+        leader.start()
+        for n in c.nodes:
+            n.wait_ready(120)
+        c.leader().execute("UPDATE c SET n=n+1")
+        assert_equal_databases(c)
+
+
+def test_database_files_that_were_taken_away_come_back_from_the_others():
+    with Cluster(3) as c:
+        leader = base(c)
+        leader.execute("UPDATE c SET n=n+1")
+        cut_all(c, leader)
+        follower = c.followers()[0]
+        follower.stop()
+        for name in ("db.sqlite", "db.sqlite-wal", "db.sqlite-shm", "db.ledger"):
+            if os.path.exists(follower.dir + "/" + name):
+                os.remove(follower.dir + "/" + name)
+        leader.execute("UPDATE c SET n=n+1")
+        follower.start().wait_ready(60)
+        wait_for(lambda: follower.rows("SELECT n FROM c", level="none") == [[2]], "the state is back")
+        assert_equal_databases(c)
+
+
+def test_snapshots_all_the_time_under_writes_and_kills():
+    with Cluster(3, args=["-raft-snap", "50", "-raft-snap-int", "100ms", "-raft-snap-wal-size", "100000"]) as c:
+        base(c)
+        stop = threading.Event()
+        def snapshots():
+            while not stop.is_set():
+                for n in c.nodes:
+                    try:
+                        n.request("POST", "/snapshot?trailing_logs=1", timeout=5)
+                    except OSError:
+                        pass
+                time.sleep(0.05)
+        thread = threading.Thread(target=snapshots, daemon=True)
+        thread.start()
+        with Writers(c.live, 4) as writers:
+            for round_ in range(6):
+                before = len(writers.acknowledged)
+                wait_for(lambda: len(writers.acknowledged) > before + 100, "writes go on")
+                victim = c.nodes[round_ % 3]
+                victim.kill()
+                before = len(writers.acknowledged)
+                wait_for(lambda: len(writers.acknowledged) > before + 100, "writes go on without it")
+                victim.start().wait_ready()
+        stop.set()
+        thread.join()
+        writers.check(c.leader().rows("SELECT v FROM t"))
+        assert_equal_databases(c)
+        for n in c.nodes:
+            n.kill()
+        for n in c.nodes:
+            n.start()
+        for n in c.nodes:
+            n.wait_ready()
+        writers.check(c.leader().rows("SELECT v FROM t"))
+
+
+def test_vacuum_and_optimize_run_when_due():
+    with Cluster(3, args=["-auto-vacuum-int", "1s", "-auto-optimize-int", "1s"]) as c:
+        base(c)
+        def counted(name):
+            return sum(n.json("GET", "/debug/vars")["store"][name] for n in c.nodes)
+        c.leader().execute("INSERT INTO t(v) VALUES(1)")
+        wait_for(lambda: counted("num_auto_vacuums") >= 1 and counted("num_auto_optimizes") >= 1, "both ran", 200)
+        assert counted("num_auto_vacuums_failed") == 0
+        assert_equal_databases(c)
+        assert all(os.path.exists(n.dir + "/maintenance.json") for n in c.nodes)
+
+
+def main():
+    tests = {name: f for name, f in globals().items() if name.startswith("test_") and callable(f)}
+    chosen = ["test_" + n if not n.startswith("test_") else n for n in sys.argv[1:]] or list(tests)
+    failed = 0
+    for name in chosen:
+        begun = time.monotonic()
+        try:
+            tests[name]()
+            print("ok   %-70s %.1f s" % (name, time.monotonic() - begun), flush=True)
+        except Exception as error:
+            failed += 1
+            print("FAIL %-70s %s: %s" % (name, type(error).__name__, str(error)[:1500]), flush=True)
+    print("%d passed, %d failed" % (len(chosen) - failed, failed))
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    main()
