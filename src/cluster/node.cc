@@ -17,7 +17,6 @@ constexpr auto kParkMax = std::chrono::seconds(5);           // how long a reque
 constexpr auto kParkedPause = std::chrono::milliseconds(10);
 constexpr auto kAnnounceEvery = std::chrono::milliseconds(200);    // until the leader knows our addresses
 constexpr int kLeaderHops = 100;                             // tries of an operation, 10 ms apart while there is no leader
-constexpr auto kLoadTime = std::chrono::hours(1);            // at the most, of spreading an image
 constexpr auto kTidyEvery = std::chrono::seconds(30);
 constexpr auto kMembershipTimeout = std::chrono::seconds(10);
 constexpr auto kReapEvery = std::chrono::milliseconds(200);
@@ -752,125 +751,6 @@ void Node::step_down(std::string node_id, bool wait, const http::Routing& routin
               reply_operation(reply, result, served_by, "remote stepdown not authorized");
             },
             1);
-}
-
-void Node::snapshot(std::uint64_t trailing, http::ReplyFn reply) {
-  store::Store* store = open_store();
-  if (store == nullptr) return reply(text_reply(503, "store not open"));
-  store->snapshot(trailing, [reply = std::move(reply)](const Result<bool>& result) {
-    if (!result) return reply(text_reply(500, result.error().text()));
-    reply({.status = *result ? 200 : 204, .type = http::TextReply::Type::None});
-  });
-}
-
-void Node::reap(http::ReplyFn reply) {
-  store::Store* store = open_store();
-  if (store == nullptr) return reply(text_reply(503, "store not open"));
-  store->begin_checkpoint();
-  reply({.body = "{\"snapshots_reaped\":0,\"wals_checkpointed\":0}\n"});
-}
-
-// ---- the database as a whole
-
-Result<std::string> Node::leader_url() const {
-  const std::optional<Leader> leader = leader_member();
-  if (!leader) return fail(Errc::LeaderNotFound);
-  if (leader->self) return std::string();
-  return (leader->member.https ? "https://" : "http://") + leader->member.api_addr;
-}
-
-void Node::backup(const http::BackupQuery& query, const http::Routing& routing, std::function<void(http::BackupReply&&)> done) {
-  const auto transfers = this->transfers();
-  if (open_store() == nullptr || !transfers) return done({.failure = Error{Errc::NotOpen, {}}});
-  const Result<std::string> leader = query.here ? Result<std::string>(std::string()) : leader_url();
-  if (!leader) return done({.failure = leader.error()});
-  if (!leader->empty() && routing.redirect) return done({.redirect_to = *leader});
-  const auto opened = [done](Result<std::shared_ptr<ByteSource>> source) {
-    if (source) return done({.source = *std::move(source)});
-    done({.failure = source.error()});
-  };
-  if (leader->empty()) return transfers->backup(query, opened);
-  metrics_.counter("proxy", "remote_backups").add();
-  pb::BackupOpenRequest message = backup_message(query);
-  fill(*message.mutable_credentials(), routing.credentials);
-  const auto known = leader_member();
-  if (!known) return done({.failure = Error{Errc::LeaderNotFound, {}}});
-  open_remote_backup(transport_, clock_, known->member.raft_addr, message, routing.timeout, [done](Result<std::shared_ptr<ByteSource>> source) {
-    if (source) return done({.source = *std::move(source)});
-    Error error = source.error();
-    if (error.code == Errc::NotLeader) error = {Errc::LeaderNotFound, {}};
-    if (error.code == Errc::Unauthorized) error.detail = "remote backup not authorized";
-    done({.failure = std::move(error)});
-  });
-}
-
-void Node::serve_backup(CallType type, const std::string& payload, std::shared_ptr<transport::Responder> responder) {
-  const auto transfers = this->transfers();
-  store::Store* store = open_store();
-  if (store == nullptr || !transfers) return responder->reply(fail(Errc::NotOpen));
-  if (type != CallType::BackupOpen) return transfers->on_call(type, payload, std::move(responder));
-  metrics_.counter("cluster", "num_backup_req").add();
-  pb::BackupOpenRequest message;
-  if (!parse(message, payload)) return responder->reply(fail(Errc::BadRequest, "unreadable request"));
-  if (!allowed({message.credentials().username(), message.credentials().password()}, "backup")) return responder->reply(fail(Errc::Unauthorized));
-  if (!store->replica().is_leader()) return responder->reply(fail(has_leader() ? Errc::NotLeader : Errc::LeaderNotFound));
-  transfers->open_session(message, std::move(responder));
-}
-
-Result<std::shared_ptr<http::UploadWriter>> Node::begin_upload(const http::UploadOptions& options) {
-  const auto transfers = this->transfers();
-  if (open_store() == nullptr || !transfers) return fail(Errc::NotOpen);
-  return transfers->begin_upload(options);
-}
-
-Result<> Node::may_boot() const {
-  const store::Store* store = open_store();
-  if (store == nullptr) return fail(Errc::NotOpen);
-  if (!store->replica().is_leader()) return fail(Errc::BadRequest, "not leader");
-  if (members().size() != 1) return fail(Errc::BadRequest, "not single-node");
-  return {};
-}
-
-void Node::load_image(const pb::LoadImage& image, const http::Routing& routing, Loaded done) {
-  const auto images = this->images();
-  if (!images || open_store() == nullptr) return done(fail(Errc::NotOpen), {});
-  const SteadyTime deadline = clock_.now() + std::max<std::chrono::nanoseconds>(routing.timeout, kLoadTime);
-  const std::optional<Leader> leader = leader_member();
-  if (!leader) return done(fail(Errc::LeaderNotFound), {});
-  if (leader->self) {
-    return images->load(image, identity_.raft_addr, identity_.raft_id, deadline,
-                        [done = std::move(done), api = identity_.api_addr](const Result<Index>& result) { done(result, api); });
-  }
-  pb::LoadRequest message;
-  *message.mutable_image() = image;
-  message.set_source_addr(identity_.raft_addr);
-  message.set_source(identity_.raft_id.value);
-  fill(*message.mutable_credentials(), routing.credentials);
-  transport_.call(leader->member.raft_addr, CallType::Load, message.SerializeAsString(), deadline,
-                  [done = std::move(done), addr = leader->member.raft_addr](const Result<std::string>& response) {
-                    pb::LoadResponse answer;
-                    if (!response) return done(fail(response.error()), addr);
-                    if (!answer.ParseFromString(*response)) return done(fail(Errc::Corrupt, "unreadable answer"), addr);
-                    done(Index{answer.raft_index()}, addr);
-                  });
-}
-
-void Node::serve_load(const std::string& payload, std::shared_ptr<transport::Responder> responder) {
-  metrics_.counter("cluster", "num_load_req").add();
-  pb::LoadRequest message;
-  if (!parse(message, payload) || !is_staged_name(message.image().name())) return responder->reply(fail(Errc::BadRequest, "unreadable request"));
-  if (!allowed({message.credentials().username(), message.credentials().password()}, "load")) return responder->reply(fail(Errc::Unauthorized));
-  const auto images = this->images();
-  store::Store* store = open_store();
-  if (!images || store == nullptr) return responder->reply(fail(Errc::NotOpen));
-  if (!store->replica().is_leader()) return responder->reply(fail(has_leader() ? Errc::NotLeader : Errc::LeaderNotFound));
-  images->load(message.image(), message.source_addr(), RaftId{message.source()}, clock_.now() + kLoadTime,
-               [responder = std::move(responder)](const Result<Index>& result) {
-                 if (!result) return responder->reply(fail(result.error()));
-                 pb::LoadResponse answer;
-                 answer.set_raft_index(result->value);
-                 responder->reply(answer.SerializeAsString());
-               });
 }
 
 std::string Node::status_json() { return status_(*this, open_store()); }

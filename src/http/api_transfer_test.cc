@@ -93,7 +93,8 @@ class FakeBackend final : public Backend {
   void leader(bool, std::chrono::nanoseconds, ReplyFn) override {}
   void step_down(std::string, bool, const Routing&, ReplyFn) override {}
   void remove_node(std::string, const Routing&, ReplyFn) override {}
-  void snapshot(ReplyFn) override {}
+  void snapshot(std::uint64_t, ReplyFn) override {}
+  void reap(ReplyFn) override {}
   void ready(const ReadyQuery&, ReplyFn) override {}
 };
 

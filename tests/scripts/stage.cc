@@ -161,7 +161,7 @@ void Actor::apply(std::vector<replica::ApplyItem>&& items) {
 void Actor::restore(raft::SnapshotDescriptor&& descriptor) {
   stage_.say(name(id_) + " takes the snapshot at " + std::to_string(descriptor.index.value));
   applied_ = descriptor.index;
-  later_.push_back([this, index = descriptor.index] { driver_->restored(index, {}); });
+  later_.push_back([this, index = descriptor.index] { driver_->restored(index); });
 }
 
 void Actor::reads(Index index, std::vector<replica::ReadDone>&& reads) {

@@ -47,6 +47,9 @@ class Actor final : public replica::Outputs {
   void send(std::vector<raft::Message>&& messages) override;
   void apply(std::vector<replica::ApplyItem>&& items) override;
   void restore(raft::SnapshotDescriptor&& descriptor) override;
+  // The stage's machine has no image to hold: its logs are never cut.
+  void make_snapshot() override {}
+  void release_snapshot(std::uint64_t) override {}
   void reads(Index index, std::vector<replica::ReadDone>&& reads) override;
   void fetch(const raft::FetchRequest& request) override;
   void membership(const replica::MembershipRecord&, const raft::ConfState&, Index) override {}
