@@ -263,6 +263,16 @@ void put_raft(JsonTree& tree, const StatusFacts& facts, const Node& node, const 
   config["NoSnapshotRestoreOnStart"] = false;
 }
 
+// Beyond the reference: databases that clients are sending, while they do.
+std::string uploads_list(const Transfers& transfers) {
+  std::string out = "[";
+  for (const Transfers::Progress& upload : transfers.uploads()) {
+    if (out.size() > 1) out += ',';
+    out += "{\"bytes\":" + std::to_string(upload.bytes) + ",\"state\":\"" + (upload.checking ? "checking" : "receiving") + "\"}";
+  }
+  return out + "]";
+}
+
 void put_store(JsonTree& tree, const StatusFacts& facts, const Node& node, const store::Store& store) {
   const replica::View view = store.replica().view();
   const replica::Replica& replica = store.replica();
@@ -316,6 +326,9 @@ void put_store(JsonTree& tree, const StatusFacts& facts, const Node& node, const
     tree["auto_vacuum"]["next_vacuum_after"] = time_text(kept.next_vacuum);
   }
   tree["open"].set_raw("{}");
+  if (const auto transfers = node.transfers()) {
+    if (const std::string uploads = uploads_list(*transfers); uploads != "[]") tree["load"].set_raw(uploads);
+  }
   if (const auto error = replica.apply_error()) tree["apply_error"] = error->text();
   if (view.broken) tree["raft_error"] = view.broken->text();
   put_raft(tree["raft"], facts, node, store, view);
@@ -398,6 +411,8 @@ std::string status_json(const StatusFacts& facts, const Node& node, const store:
     tree["mux"]["tls"] = facts.mux_tls ? "enabled" : "disabled";
     put_network(tree["network"]);
     put_store(tree["store"], facts, node, *store);
+    const auto transfers = node.transfers();
+    if (const auto last = transfers ? transfers->last_backup() : std::nullopt) tree["last_backup_time"] = time_text(last);
     put_sqlite(tree["store"]["sqlite3"], facts, *store);
   }
   std::string out;

@@ -211,6 +211,111 @@ def test_a_refused_backup_sends_no_data():
         assert status == 200 and rows_of(body, "SELECT count(*) FROM t") == [(10240,)]
 
 
+def send(node, path, body, headers=None):
+    """Status and text of a POST; the body may be bytes or a file."""
+    connection = http.client.HTTPConnection("127.0.0.1", node.http, timeout=120)
+    with contextlib.closing(connection):
+        connection.request("POST", path, body, headers or {})
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+
+
+def image(mib=1, mode="DELETE"):
+    """A database made by another program, with the table `loaded`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "image")
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            db.execute("PRAGMA journal_mode=" + mode)
+            db.execute("CREATE TABLE loaded(id INTEGER PRIMARY KEY, v)")
+            db.execute("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<?) INSERT INTO loaded SELECT i, randomblob(1000) FROM n",
+                       (mib * 1024,))
+            db.commit()
+        with open(path, "rb") as f:
+            return f.read()
+
+
+def test_damaged_uploads_change_nothing_and_leave_nothing():
+    with Cluster(1) as c:
+        node = c.start().nodes[0]
+        node.execute("CREATE TABLE t(a)", "INSERT INTO t VALUES(1)")
+        good = image()
+        inner = bytearray(good)
+        inner[4096 * 100:4096 * 101] = os.urandom(4096)
+        cases = [
+            ("/db/load", good[:-4096], None, 500, "error swapping databases: invalid SQLite data: the file has %d bytes" % (len(good) - 4096)),
+            ("/db/load", good[:100_000], None, 500, "error swapping databases: invalid SQLite data: the file has 100000 bytes"),
+            ("/db/load", bytes(inner), None, 500, "error swapping databases: invalid SQLite data: "),
+            ("/db/load", good[:20], None, 500, "error swapping databases: invalid SQLite data: the file has only 20 bytes"),
+            ("/db/load", gzip.compress(good)[:-10], "gzip", 400, "invalid gzip data"),
+            ("/db/load", good, "gzip", 400, "invalid gzip data"),
+            ("/boot", good[:-4096], None, 400, "invalid SQLite data: the file has"),
+            ("/boot", bytes(inner), None, 400, "invalid SQLite data: "),
+            ("/boot", b"", None, 503, "EOF"),
+            ("/boot", b"x" * 5 * MIB, None, 400, "invalid SQLite data"),
+            ("/db/load", b"-- too long\n" + b" " * (129 * MIB), None, 413, "SQL text is longer than 128 MiB"),
+        ]
+        for path, body, encoding, status, text in cases:
+            got = send(node, path, body, {"Content-Encoding": encoding} if encoding else None)
+            assert got[0] == status and got[1].startswith(text), (path, len(body), got)
+            wait_for(lambda: staged(node) == [], "nothing staged")
+            assert node.rows("SELECT a FROM t") == [[1]]
+
+
+def test_uploads_that_are_broken_off_leave_nothing():
+    with Cluster(1) as c:
+        node = c.start().nodes[0]
+        good = image(3)
+        for _ in range(12):                  # more than there are places
+            with contextlib.closing(socket.create_connection(("127.0.0.1", node.http))) as s:
+                s.sendall(b"POST /db/load HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(good) + good[:2 * MIB])
+                wait_for(lambda: len(staged(node)) == 1, "an upload under way")
+                wait_for(lambda: node.status("store.load")[0]["bytes"] > MIB, "shown in the status")
+            wait_for(lambda: staged(node) == [], "nothing staged")
+        # Killed in the middle: removed at the next start.
+        with contextlib.closing(socket.create_connection(("127.0.0.1", node.http))) as s:
+            s.sendall(b"POST /db/load HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(good) + good[:2 * MIB])
+            wait_for(lambda: len(staged(node)) == 1, "an upload under way")
+            node.kill()
+        assert len(staged(node)) == 1
+        node.start().wait_ready()
+        assert staged(node) == []
+
+
+def test_dumps_of_the_shell_and_our_own_load():
+    """Also with a virtual table, on all nodes alike, through a follower; the settings of the text end with it."""
+    with Cluster(3, args=["-fk"]) as c:
+        c.start()
+        leader, follower = c.leader(), c.followers()[0]
+        shell = ("PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\nPRAGMA writable_schema=ON;\n"
+                 "INSERT INTO sqlite_schema(type,name,tbl_name,rootpage,sql)VALUES('table','f','f',0,'CREATE VIRTUAL TABLE f USING fts4(x)');\n"
+                 "CREATE TABLE IF NOT EXISTS 'f_content'(docid INTEGER PRIMARY KEY, 'c0x');\nINSERT INTO f_content VALUES(1,'one two');\n"
+                 "CREATE TABLE IF NOT EXISTS 'f_segments'(blockid INTEGER PRIMARY KEY, block BLOB);\n"
+                 "CREATE TABLE IF NOT EXISTS 'f_segdir'(level INTEGER,idx INTEGER,start_block INTEGER,leaves_end_block INTEGER,end_block INTEGER,root BLOB,"
+                 "PRIMARY KEY(level, idx));\nCREATE TABLE IF NOT EXISTS 'f_docsize'(docid INTEGER PRIMARY KEY, size BLOB);\n"
+                 "CREATE TABLE IF NOT EXISTS 'f_stat'(id INTEGER PRIMARY KEY, value BLOB);\n"
+                 "CREATE TABLE p(id INTEGER PRIMARY KEY);\nCREATE TABLE k(p REFERENCES p(id));\nINSERT INTO k VALUES(5);\n"
+                 "PRAGMA writable_schema=OFF;\nCOMMIT;\n")
+        status, text = send(follower, "/db/load", shell.encode())
+        assert status == 200 and "error" not in text, text
+        leader.execute("INSERT INTO f(x) VALUES('three four')", "CREATE TABLE ai(id INTEGER PRIMARY KEY AUTOINCREMENT, v)", "INSERT INTO ai(v) VALUES('x')")
+        answer = follower.json("POST", "/db/execute", ["INSERT INTO k VALUES(6)"])
+        assert "FOREIGN KEY" in answer["results"][0].get("error", ""), answer
+        c.wait_equal_index()
+        for node in c.nodes:
+            assert node.rows("SELECT x FROM f WHERE f MATCH 'three'", level="none") == [["three four"]], node.id
+        text = fetch(follower, "?fmt=sql")[2]
+        with Cluster(1) as other:
+            copy = other.start().nodes[0]
+            for encoded, headers in ((text, {}),):
+                status, answer = send(copy, "/db/load", encoded, headers)
+                assert status == 200 and "error" not in answer, answer
+            assert fetch(copy, "?fmt=sql")[2] == text
+            copy.execute("DROP TABLE f", "DROP TABLE ai", "DROP TABLE k", "DROP TABLE p")
+            status, answer = send(copy, "/db/load", gzip.compress(text), {"Content-Encoding": "gzip"})
+            assert status == 200 and "error" not in answer, answer
+            assert fetch(copy, "?fmt=sql")[2] == text
+
+
 def main():
     wanted = sys.argv[1:]
     tests = [(n, f) for n, f in globals().items() if n.startswith("test_") and (not wanted or any(w in n for w in wanted))]
