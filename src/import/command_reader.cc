@@ -101,7 +101,7 @@ class LoadInput final : public Input {
     return fail(Errc::Corrupt, what_ + ": the load is damaged");
   }
   Result<std::size_t> read(std::span<char> out) override {
-    if (left_ == 0) return std::size_t{0};
+    if (left_ == 0) return at_end();
     RQ_TRY(const std::size_t got, message_->read(out.first(static_cast<std::size_t>(std::min<std::uint64_t>(out.size(), left_)))));
     if (got == 0) return fail(Errc::Corrupt, what_ + ": the load ends too early");
     left_ -= got;
@@ -109,6 +109,14 @@ class LoadInput final : public Input {
   }
 
  private:
+  // Only who reads on to the end of the compressed data has its checksum looked at.
+  Result<std::size_t> at_end() {
+    std::string more(1, '\0');
+    RQ_TRY(const std::size_t got, message_->read(more));
+    if (got != 0) return fail(Errc::Corrupt, what_ + ": the load has bytes behind the database");
+    return std::size_t{0};
+  }
+
   const std::unique_ptr<Input> message_;
   const std::string what_;
   std::uint64_t left_ = 0;
