@@ -284,7 +284,9 @@ TEST_F(ChunkTest, PiecesMakeALoad) {
   ASSERT_TRUE(chunk("s", 3, "", true));
   EXPECT_EQ(rows("SELECT * FROM u"), "1 ");
   ASSERT_TRUE(replay_->finish());
-  for (const std::string& name : *disk_.list("/r")) EXPECT_EQ(name.find("stream"), std::string::npos) << name;
+  const auto names = disk_.list("/r");
+  ASSERT_TRUE(names);
+  for (const std::string& name : *names) EXPECT_EQ(name.find("stream"), std::string::npos) << name;
 }
 
 TEST_F(ChunkTest, AbortedAndIncompleteStreamsComeToNothing) {
