@@ -2,7 +2,7 @@
 //
 // Truth is the newest snapshot and the log behind it; the reference's live database is not looked at. Entries that its log
 // holds are taken as committed, as with a recovery by peers.json. The new directory is that of a cluster of one member, with
-// a new cluster id, at the index and term at which the old log ends; docs/design/0003-import.md says why.
+// a new cluster id, at the index and term at which the old log ends; docs/design/0009-import.md says why.
 //
 //   - The source is only read. Import into the same directory: its files move to the folder pre-import when all is done.
 //   - All or nothing: build() works in a folder of its own, placement.h puts it in place. Whenever the process dies, the next
