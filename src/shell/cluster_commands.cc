@@ -68,7 +68,8 @@ void Session::run_cluster(const std::string&) {
   std::vector<NodeState> states;
   for (const Json& node : (*nodes)["nodes"].elements()) {
     NodeState state{.id = node["id"].text(), .role = role_of(node), .address = node["api_addr"].text(), .version = node["version"].text()};
-    ask_node(client_, state);
+    if (node["reachable"].is(Json::Kind::Boolean) && !node["reachable"].truth()) state.problem = "unreachable";
+    else ask_node(client_, state);
     states.push_back(std::move(state));
   }
   std::uint64_t newest = 0;

@@ -73,13 +73,6 @@ const std::vector<Session::Command>& Session::commands() {
 
 namespace {
 
-std::string_view trimmed(std::string_view text) {
-  constexpr std::string_view kBlanks = " \t\r\n\v\f";
-  const std::size_t begin = text.find_first_not_of(kBlanks);
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(kBlanks) - begin + 1);
-}
-
 std::string on_off(bool value) { return value ? "on\n" : "off\n"; }
 
 std::string help_line(std::string_view name, std::string_view arguments, std::string_view help) {

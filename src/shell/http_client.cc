@@ -73,6 +73,7 @@ class HttpClient::Impl {
   Result<HttpResponse> exchange(const Endpoint& to, const HttpRequest& request, const Limits& limits, const BodySink& sink);
 
  private:
+  void load_system_roots();
   struct Proxy {
     Endpoint at;
     std::string authorization;
@@ -111,6 +112,7 @@ class HttpClient::Impl {
   Steady::time_point begin_, last_move_;
   Limits limits_;
   bool interrupted_ = false;
+  bool wants_system_roots_ = false;
 };
 
 Result<> HttpClient::Impl::load_tls() {
@@ -131,13 +133,20 @@ Result<> HttpClient::Impl::load_tls() {
   if (!options.ca_file.empty()) {
     tls_.load_verify_file(options.ca_file, ec);
     if (ec) return fail(Errc::Io, "failed to parse CA certificate(s) in " + options.ca_file);
-  } else if (!options.insecure) {
-    tls_.set_default_verify_paths(ec);
-    // A statically linked OpenSSL looks in its own place; Debian's bundle is the usual one.
-    SSL_CTX_load_verify_locations(tls_.native_handle(), "/etc/ssl/certs/ca-certificates.crt", nullptr);
-    ERR_clear_error();
+  } else {
+    wants_system_roots_ = !options.insecure;
   }
   return {};
+}
+
+// Reading the system's root certificates takes longer than all the rest of a start, so it waits until they are needed.
+void HttpClient::Impl::load_system_roots() {
+  if (!std::exchange(wants_system_roots_, false)) return;
+  error_code ignored;
+  tls_.set_default_verify_paths(ignored);
+  // A statically linked OpenSSL looks in a place of its own; Debian's bundle is the usual one.
+  SSL_CTX_load_verify_locations(tls_.native_handle(), "/etc/ssl/certs/ca-certificates.crt", nullptr);
+  ERR_clear_error();
 }
 
 Steady::time_point HttpClient::Impl::deadline() const {
@@ -255,6 +264,7 @@ Result<> HttpClient::Impl::open_tunnel(Connection& connection, const Endpoint& t
 }
 
 Result<> HttpClient::Impl::handshake(Connection& connection, const Endpoint& to) {
+  load_system_roots();
   connection.tls = std::make_unique<net::ssl::stream<beast::tcp_stream&>>(connection.stream, tls_);
   auto& stream = *connection.tls;
   error_code is_name;

@@ -57,6 +57,8 @@ void list_candidates(const std::vector<std::string>& candidates) {
   std::fflush(stdout);
 }
 
+bool line_given_up = false;              // Ctrl-C was handled: the next key is Enter
+
 // Ctrl-C is a key while a line is edited: the signal is let in only where we wait for a key, and becomes one there.
 volatile sig_atomic_t interrupt_seen = 0;
 void note_interrupt(int) { interrupt_seen = 1; }
@@ -87,6 +89,11 @@ class InterruptAsKey {
 
 // libedit's source of characters: one, 1; the end, 0.
 int read_character(EditLine* edit, wchar_t* out) {
+  if (line_given_up) {
+    line_given_up = false;
+    *out = L'\n';
+    return 1;
+  }
   sigset_t open;
   sigprocmask(SIG_BLOCK, nullptr, &open);
   sigdelset(&open, SIGINT);
@@ -148,7 +155,11 @@ std::unique_ptr<LineEditor> LineEditor::create(const std::string& terminal, Comp
   el_set(edit, EL_GETCFN, read_character);
   el_set(edit, EL_ADDFN, "rqlite-interrupt", "Give the line up", +[](EditLine* e, int) -> unsigned char {
     State::of(e).interrupted = true;
-    return CC_NEWLINE;
+    line_given_up = true;
+    const LineInfo* info = el_line(e);
+    el_cursor(e, static_cast<int>(info->lastchar - info->cursor));
+    el_insertstr(e, "^C");                   // shown behind the line, which read_character() then ends
+    return CC_REFRESH;
   });
   el_set(edit, EL_ADDFN, "rqlite-complete", "Complete the word", +[](EditLine* e, int) -> unsigned char {
     const LineInfo* info = el_line(e);
@@ -186,11 +197,10 @@ LineEditor::Outcome LineEditor::read(const std::string& prompt, std::string& lin
   const char* text = nullptr;
   {
     const InterruptAsKey as_key;
+    el_set(state_->edit, EL_PREP_TERM, 1);       // before the prompt: libedit itself takes the terminal only behind it, and loses keys
     text = el_gets(state_->edit, &count);
   }
   if (state_->interrupted) {
-    std::fputs("^C\n", stdout);
-    std::fflush(stdout);
     return Outcome::Interrupted;
   }
   if (text == nullptr || count <= 0) return Outcome::End;

@@ -54,7 +54,7 @@ class Typed {
  private:
   void run(History& history, LineEditor& editor) {
     const std::string text = std::exchange(text_, {});
-    for (const std::string& line : history.add(text)) editor.remember(line);
+    for (const std::string& line : history.add(trimmed(text))) editor.remember(line);
     session_.execute(text);
   }
   Session& session_;

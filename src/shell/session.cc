@@ -32,13 +32,6 @@ std::optional<Rows> rows_of(const Json& result) {
   return rows;
 }
 
-std::string_view trimmed(std::string_view text) {
-  constexpr std::string_view kBlanks = " \t\r\n\v\f";
-  const std::size_t begin = text.find_first_not_of(kBlanks);
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(kBlanks) - begin + 1);
-}
-
 // CREATE, DROP, ALTER; a transaction may hold one.
 bool changes_schema(std::string_view sql) {
   const Tokens tokens = tokenize(sql);
@@ -99,6 +92,7 @@ void Session::error(std::string_view text, int code) {
 }
 
 void Session::error(const Error& problem) {
+  if (problem.code == Errc::Canceled) print("\n");     // the terminal shows ^C
   const bool server_gone = problem.code == Errc::Unreachable || problem.code == Errc::Timeout || problem.code == Errc::Closed;
   error(problem.text(), server_gone ? 2 : 1);
 }

@@ -23,12 +23,6 @@ bool one_of(std::string_view word, const std::array<std::string_view, N>& words)
   return std::any_of(words.begin(), words.end(), [word](std::string_view w) { return same_word(word, w); });
 }
 
-std::string_view trimmed(std::string_view text) {
-  while (!text.empty() && is_blank(text.front())) text.remove_prefix(1);
-  while (!text.empty() && is_blank(text.back())) text.remove_suffix(1);
-  return text;
-}
-
 // The token that begins at sql[at], which is no blank and begins no comment.
 Token token_at(std::string_view sql, std::size_t at) {
   const char c = sql[at];
@@ -111,6 +105,12 @@ bool parser_wants_more(std::string_view sql) {
 }
 
 }  // namespace
+
+std::string_view trimmed(std::string_view text) {
+  constexpr std::string_view kBlanks = " \t\r\n\v\f";
+  const std::size_t begin = text.find_first_not_of(kBlanks);
+  return begin == std::string_view::npos ? std::string_view() : text.substr(begin, text.find_last_not_of(kBlanks) - begin + 1);
+}
 
 Tokens tokenize(std::string_view sql) {
   Tokens tokens;

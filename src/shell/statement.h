@@ -9,6 +9,9 @@
 
 namespace rq::shell {
 
+// Without white space around it.
+std::string_view trimmed(std::string_view text);
+
 // A token of SQL. Comments and blanks are skipped.
 struct Token {
   enum class Kind { Word, Number, String, Quoted, Punctuation } kind;   // Quoted: "name", `name`, [name]
