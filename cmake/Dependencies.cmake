@@ -19,6 +19,7 @@ rq_static_library(dep_zlib zlib.h libz.a)
 rq_static_library(dep_zstd zstd.h libzstd.a)
 rq_static_library(dep_cares ares.h libcares.a)
 rq_static_library(dep_xxhash xxhash.h libxxhash.a)
+rq_static_library(dep_crypt crypt.h libcrypt.a)
 target_link_libraries(dep_protobuf INTERFACE Threads::Threads)
 
 add_library(dep_openssl INTERFACE)

@@ -1,7 +1,9 @@
-// CredentialStore: who may do what (spec cluster.md section 11). Immutable after parsing; thread-safe.
+// CredentialStore: the users of a credentials file (spec cluster.md section 11). Immutable after parsing; thread-safe.
 //
-// The file is a JSON array of {"username","password","perms"}. Unlike the reference an absent member is empty, never
-// inherited from the entry before. Comparison of passwords takes the same time whatever is wrong.
+// The file is a JSON array of {"username","password","perms"}, read as Go's decoder reads it (names of members in any case,
+// the last of equal ones counts). Unlike the reference an absent member is empty, never inherited from the entry before.
+// "password_hash" (bcrypt or yescrypt, as crypt(3) writes it) takes the place of "password" when passwords are compared;
+// "password" beside it is only what -join-as sends.
 #pragma once
 
 #include <map>
@@ -13,22 +15,28 @@
 
 namespace rq::auth {
 
+struct User {
+  std::string name, password;
+  std::string hash;                     // empty: the password is compared as it is
+  std::set<std::string, std::less<>> permissions;
+  bool may(std::string_view permission) const { return permissions.contains(permission) || permissions.contains("all"); }
+};
+
 class CredentialStore {
  public:
-  // Errors: Errc::BadRequest with a text for the operator.
+  // Errors: Errc::BadRequest with the text of Go's decoder.
   static Result<CredentialStore> parse(std::string_view json);
 
-  // The user `*` has it, or this user does and the password is right. Empty username: no credentials given.
-  bool allows(std::string_view username, std::string_view password, std::string_view permission) const;
-  // The password of -join-as; empty when the user is unknown.
-  std::string password_of(std::string_view username) const;
+  const User* find(std::string_view name) const;      // null: no such user
+  const User* everybody() const { return find("*"); } // whose permissions need no credentials
 
  private:
-  struct User {
-    std::string password;
-    std::set<std::string, std::less<>> permissions;
-  };
   std::map<std::string, User, std::less<>> users_;
 };
+
+// The time tells nothing of where they differ.
+bool equal_in_constant_time(std::string_view given, std::string_view wanted);
+// Slow on purpose: tens of milliseconds and more.
+bool matches_hash(const std::string& password, const std::string& hash);
 
 }  // namespace rq::auth

@@ -118,9 +118,9 @@ class Node::PeerJob final : public store::SqlJob {
   const std::shared_ptr<transport::Responder> responder_;
 };
 
-Node::Node(Identity identity, transport::Transport& transport, const auth::CredentialStore* credentials, Clock& clock,
+Node::Node(Identity identity, transport::Transport& transport, auth::Authority* authority, Clock& clock,
            Metrics& metrics, std::function<std::string(const Node&, const store::Store*)> status)
-    : identity_(std::move(identity)), transport_(transport), credentials_(credentials), clock_(clock), metrics_(metrics),
+    : identity_(std::move(identity)), transport_(transport), authority_(authority), clock_(clock), metrics_(metrics),
       status_(std::move(status)), thread_([this] { run_cluster_thread(); }) {}
 
 Node::~Node() { close(); }
@@ -361,6 +361,7 @@ void Node::announce() {
 void Node::announce_to(const std::string& addr, const replica::Member& self, int hops) {
   pb::JoinRequest message;
   message.mutable_member()->ParseFromString(replica::encode(self));
+  if (own_credentials_) fill(*message.mutable_credentials(), own_credentials_());
   transport_.call(addr, CallType::Announce, message.SerializeAsString(), clock_.now() + std::chrono::seconds(1),
                   [this, self, hops](const Result<std::string>& answer) {
                     pb::JoinResponse response;
@@ -481,7 +482,19 @@ transport::Transport::Handlers Node::handlers() {
 }
 
 bool Node::allowed(const http::Credentials& who, std::string_view permission) const {
-  return credentials_ == nullptr || credentials_->allows(who.username, who.password, permission);
+  if (authority_ == nullptr) return true;
+  const std::optional<auth::Caller> caller = authority_->identify(who.username, who.password);
+  return caller && caller->may(permission);
+}
+
+// True: who calls must first be found out by a slow hash; then the call comes in once more.
+bool Node::identify_first(const pb::Credentials& who, CallType type, const std::string& payload, const std::shared_ptr<transport::Responder>& responder) {
+  if (authority_ == nullptr || authority_->identify(who.username(), who.password())) return false;
+  authority_->identify(who.username(), who.password(), [this, type, payload, responder](const Result<auth::Caller>& caller) {
+    if (caller) on_call(type, payload, responder);
+    else responder->reply(fail(caller.error()));
+  });
+  return true;
 }
 
 void Node::on_call(CallType type, std::string payload, std::shared_ptr<transport::Responder> responder) {
@@ -495,9 +508,8 @@ void Node::on_call(CallType type, std::string payload, std::shared_ptr<transport
       return serve_sql(payload, std::move(responder));
     case CallType::Join:
     case CallType::Announce:
-      return serve_join(payload, std::move(responder));
+      return serve_join(type, payload, std::move(responder));
     case CallType::Notify: {
-      metrics_.counter("cluster", "num_notify_req").add();
       NotifyHandler handler;
       {
         const std::lock_guard lock(mutex_);
@@ -505,6 +517,8 @@ void Node::on_call(CallType type, std::string payload, std::shared_ptr<transport
       }
       pb::NotifyRequest message;
       if (!parse(message, payload)) return responder->reply(fail(Errc::BadRequest, "unreadable request"));
+      if (identify_first(message.credentials(), type, payload, responder)) return;
+      metrics_.counter("cluster", "num_notify_req").add();
       if (!allowed({message.credentials().username(), message.credentials().password()}, "join"))
         return responder->reply(fail(Errc::Unauthorized));
       pb::NotifyResponse nothing;
@@ -547,6 +561,7 @@ std::string Node::node_meta() const {
 void Node::serve_sql(const std::string& payload, std::shared_ptr<transport::Responder> responder) {
   pb::SqlRequest message;
   if (!parse(message, payload)) return responder->reply(fail(Errc::BadRequest, "unreadable request"));
+  if (identify_first(message.credentials(), CallType::Sql, payload, responder)) return;
   const auto kind = message.request().kind();
   const http::Credentials who{message.credentials().username(), message.credentials().password()};
   const bool reads = kind != pb::Request::EXECUTE;
@@ -564,10 +579,11 @@ void Node::serve_sql(const std::string& payload, std::shared_ptr<transport::Resp
   store->run(job);
 }
 
-void Node::serve_join(const std::string& payload, std::shared_ptr<transport::Responder> responder) {
-  metrics_.counter("cluster", "num_join_req").add();
+void Node::serve_join(CallType type, const std::string& payload, std::shared_ptr<transport::Responder> responder) {
   pb::JoinRequest message;
   if (!parse(message, payload)) return responder->reply(fail(Errc::BadRequest, "unreadable request"));
+  if (identify_first(message.credentials(), type, payload, responder)) return;
+  metrics_.counter("cluster", "num_join_req").add();
   Result<replica::Member> joiner = replica::decode_member(message.member().SerializeAsString());
   if (!joiner) return responder->reply(fail(joiner.error()));
   const http::Credentials who{message.credentials().username(), message.credentials().password()};
@@ -616,9 +632,10 @@ void Node::serve_join(const std::string& payload, std::shared_ptr<transport::Res
 }
 
 void Node::serve_remove(const std::string& payload, std::shared_ptr<transport::Responder> responder) {
-  metrics_.counter("cluster", "num_remove_node_req").add();
   pb::RemoveNodeRequest message;
   if (!parse(message, payload)) return responder->reply(fail(Errc::BadRequest, "unreadable request"));
+  if (identify_first(message.credentials(), CallType::RemoveNode, payload, responder)) return;
+  metrics_.counter("cluster", "num_remove_node_req").add();
   if (!allowed({message.credentials().username(), message.credentials().password()}, "remove"))
     return responder->reply(fail(Errc::Unauthorized));
   remove_locally(message.node_id(), clock_.now() + kMembershipTimeout,
@@ -626,9 +643,10 @@ void Node::serve_remove(const std::string& payload, std::shared_ptr<transport::R
 }
 
 void Node::serve_step_down(const std::string& payload, std::shared_ptr<transport::Responder> responder) {
-  metrics_.counter("cluster", "num_stepdown_req").add();
   pb::StepDownRequest message;
   if (!parse(message, payload)) return responder->reply(fail(Errc::BadRequest, "unreadable request"));
+  if (identify_first(message.credentials(), CallType::StepDown, payload, responder)) return;
+  metrics_.counter("cluster", "num_stepdown_req").add();
   if (!allowed({message.credentials().username(), message.credentials().password()}, "leader-ops"))
     return responder->reply(fail(Errc::Unauthorized));
   step_down_locally(message.node_id(), message.wait(), clock_.now() + kMembershipTimeout,

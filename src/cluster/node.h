@@ -19,7 +19,7 @@
 #include <thread>
 #include <vector>
 
-#include "auth/credentials.h"
+#include "auth/authority.h"
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "cluster/images.h"
@@ -28,6 +28,10 @@
 #include "http/backend.h"
 #include "store/store.h"
 #include "transport/transport.h"
+
+namespace rq::pb {
+class Credentials;
+}
 
 namespace rq::cluster {
 
@@ -46,12 +50,14 @@ class Node final : public http::Backend, public replica::Replica::Events {
   // `on_net_thread(i, work)` runs work on the HTTP server's net thread i.
   using NetPoster = std::function<void(unsigned, std::function<void()>)>;
 
-  Node(Identity identity, transport::Transport& transport, const auth::CredentialStore* credentials, Clock& clock,
+  Node(Identity identity, transport::Transport& transport, auth::Authority* authority, Clock& clock,
        Metrics& metrics, std::function<std::string(const Node&, const store::Store*)> status);
   ~Node() override;
 
   void set_net_poster(NetPoster poster);        // before the HTTP server takes requests
   void set_image_options(ImageOptions options) { image_options_ = options; }   // before open()
+  // As whom this node announces itself when auth is on (-join-as); before open().
+  void set_own_credentials(std::function<http::Credentials()> credentials) { own_credentials_ = std::move(credentials); }
   // Handlers for the transport; call once, before open().
   transport::Transport::Handlers handlers();
   struct Upkeep {                               // set before open()
@@ -136,7 +142,7 @@ class Node final : public http::Backend, public replica::Replica::Events {
 
   void on_call(transport::CallType type, std::string payload, std::shared_ptr<transport::Responder> responder);
   void serve_sql(const std::string& payload, std::shared_ptr<transport::Responder> responder);
-  void serve_join(const std::string& payload, std::shared_ptr<transport::Responder> responder);
+  void serve_join(transport::CallType type, const std::string& payload, std::shared_ptr<transport::Responder> responder);
   void serve_remove(const std::string& payload, std::shared_ptr<transport::Responder> responder);
   void serve_backup(transport::CallType type, const std::string& payload, std::shared_ptr<transport::Responder> responder);
   void serve_step_down(const std::string& payload, std::shared_ptr<transport::Responder> responder);
@@ -144,6 +150,8 @@ class Node final : public http::Backend, public replica::Replica::Events {
   Images::World world() const;
   std::string node_meta() const;
   bool allowed(const http::Credentials& who, std::string_view permission) const;
+  bool identify_first(const pb::Credentials& who, transport::CallType type, const std::string& payload,
+                      const std::shared_ptr<transport::Responder>& responder);
   void remove_locally(const std::string& node_id, SteadyTime deadline, std::function<void(Result<>)> done);
   void step_down_locally(const std::string& node_id, bool wait, SteadyTime deadline, std::function<void(Result<>)> done);
   // Runs `local` here if we lead, else sends (type, payload) to the leader; again while it had no effect.
@@ -154,11 +162,12 @@ class Node final : public http::Backend, public replica::Replica::Events {
 
   const Identity identity_;
   transport::Transport& transport_;
-  const auth::CredentialStore* const credentials_;   // null: no auth
+  auth::Authority* const authority_;            // null: no auth
   Clock& clock_;
   Metrics& metrics_;
   const std::function<std::string(const Node&, const store::Store*)> status_;
   NetPoster net_poster_;
+  std::function<http::Credentials()> own_credentials_;
   Upkeep upkeep_;
   ImageOptions image_options_;
   std::atomic<store::Store*> store_{nullptr};

@@ -121,7 +121,7 @@ const Api::Route* Api::find_route(std::string_view path) {
 
 Api::Api(ApiOptions options, Backend& backend, Clock& clock, Metrics& metrics)
     : options_(std::move(options)), backend_(backend), clock_(clock), metrics_(metrics), queue_(options_.queue, backend, clock, metrics) {
-  const bool auth = options_.credentials != nullptr;
+  const bool auth = options_.authority != nullptr;
   make_stats();
   common_headers_ = "X-Rqlite-Version: " + header_value(options_.version) + "\r\n";
   if (!options_.allow_origin.empty()) common_headers_ += "Access-Control-Allow-Origin: " + header_value(options_.allow_origin) + "\r\n";
@@ -200,15 +200,29 @@ Routing Api::routing(const Context& context) const {
 
 // ---- dispatch, with the checks in the reference's order
 
-bool Api::permitted(const Credentials& who, const Route& route) const {
-  if (options_.credentials == nullptr) return true;
-  return std::ranges::all_of(route.permissions, [&](std::string_view permission) {
-    return options_.credentials->allows(who.username, who.password, permission);
-  });
+bool Api::permitted(const auth::Caller& caller, const Route& route) {
+  return std::ranges::all_of(route.permissions, [&](std::string_view permission) { return caller.may(permission); });
 }
 
-// Null: answered already.
-const Api::Route* Api::admit(const std::shared_ptr<Exchange>& exchange, Context& context) {
+// nullopt: a hash has to be computed, which is not for a net thread.
+std::optional<bool> Api::permitted_now(const Context& context, const Route& route) const {
+  if (options_.authority == nullptr || permitted(options_.authority->anybody(), route)) return true;
+  const std::optional<auth::Caller> caller = options_.authority->identify(context.credentials.username, context.credentials.password);
+  if (!caller) return std::nullopt;
+  return permitted(*caller, route);
+}
+
+// `done` is called on the net thread, unless the request was answered with "busy".
+void Api::permitted_later(const Context& context, const Route& route, Identified done) {
+  const auto identified = [this, exchange = context.exchange, &route, done = std::move(done)](const Result<auth::Caller>& caller) {
+    if (!caller) return respond_error(*exchange, 503, caller.error().text());
+    exchange->on_net_thread([done, may = permitted(*caller, route)] { done(may); });
+  };
+  options_.authority->identify(context.credentials.username, context.credentials.password, identified);
+}
+
+// What comes before the permission. Null: answered already.
+const Api::Route* Api::locate(const std::shared_ptr<Exchange>& exchange, Context& context) {
   Request& in = exchange->request;
   Result<Target> target = parse_target(in.target);
   const Route* route = target ? find_route(target->path) : nullptr;
@@ -221,33 +235,82 @@ const Api::Route* Api::admit(const std::shared_ptr<Exchange>& exchange, Context&
   if (path == "/console") return redirect_to_console(*exchange, 301), nullptr;
   if (route == nullptr) return respond(*exchange, 404, {}, {}), nullptr;
   context = {.exchange = exchange, .target = *std::move(target), .credentials = {}};
-  if (options_.credentials != nullptr) context.credentials = credentials_of(in.authorization);
-  const bool may = permitted(context.credentials, *route);
-  metrics_.counter("http", may ? "auth_ok" : "auth_fail").add();
-  if (!may) return respond_empty(*exchange, 401, route->typed), nullptr;
-  if (route->methods.empty()) return route;
-  const std::size_t at = route->methods.find(in.method + " ");
-  if (at == std::string_view::npos || (at > 0 && route->methods[at - 1] != ' ')) return respond_empty(*exchange, 405, route->typed), nullptr;
+  if (options_.authority != nullptr) context.credentials = credentials_of(in.authorization);
   return route;
 }
 
-// Only for paths whose bodies go elsewhere; all others are admitted when their body is here.
+// False: refused, and answered.
+bool Api::enter(Exchange& exchange, const Route& route, bool may) {
+  metrics_.counter("http", may ? "auth_ok" : "auth_fail").add();
+  if (!may) return respond_empty(exchange, 401, route.typed), false;
+  if (route.methods.empty()) return true;
+  const std::size_t at = route.methods.find(exchange.request.method + " ");
+  if (at == std::string_view::npos || (at > 0 && route.methods[at - 1] != ' ')) return respond_empty(exchange, 405, route.typed), false;
+  return true;
+}
+
+// Holds the first piece of a body back until it is known whose it is.
+class Api::WaitingSink final : public BodySink {
+ public:
+  void write(std::string&& piece, std::function<void()> taken) override {
+    if (sink_) return sink_->write(std::move(piece), std::move(taken));
+    piece_ = std::move(piece);
+    taken_ = std::move(taken);
+  }
+  void end() override {
+    if (sink_) return sink_->end();
+    ended_ = true;
+  }
+  // Null: answered already, the rest of the body is of no interest.
+  void go_on(std::shared_ptr<BodySink> sink) {
+    sink_ = std::move(sink);
+    if (taken_ && sink_) sink_->write(std::move(piece_), std::exchange(taken_, nullptr));
+    else if (taken_) std::exchange(taken_, nullptr)();
+    if (ended_ && sink_) sink_->end();
+  }
+
+ private:
+  std::shared_ptr<BodySink> sink_;
+  std::string piece_;
+  std::function<void()> taken_;
+  bool ended_ = false;
+};
+
+// The bodies of some paths go elsewhere piece by piece. Of all others a body is collected; not for those who may not send it.
 std::shared_ptr<BodySink> Api::open(const std::shared_ptr<Exchange>& exchange) {
+  if (exchange->request.method == "GET" || exchange->request.method == "HEAD") return nullptr;
   const std::string_view text = exchange->request.target;
   const std::string_view path = text.substr(0, text.find('?'));
-  if (path.find("/db/load") == std::string_view::npos && path.find("/boot") == std::string_view::npos && path.find('%') == std::string_view::npos) return nullptr;
+  const bool streams = path.find("/db/load") != std::string_view::npos || path.find("/boot") != std::string_view::npos || path.find('%') != std::string_view::npos;
+  if (!streams && options_.authority == nullptr) return nullptr;
   const Result<Target> target = parse_target(text);
   const Route* route = target ? find_route(target->path) : nullptr;
-  if (route == nullptr || route->opener == nullptr) return nullptr;
-  Context context;
-  if (admit(exchange, context) == nullptr) return nullptr;
-  return (this->*route->opener)(context);
+  if (route == nullptr || target->bad_parameters) return nullptr;
+  Context context{.exchange = exchange, .target = {}, .credentials = {}};
+  if (options_.authority != nullptr) context.credentials = credentials_of(exchange->request.authorization);
+  const std::optional<bool> may = permitted_now(context, *route);
+  if (route->opener == nullptr && may != false) return nullptr;
+  if (locate(exchange, context) == nullptr) return nullptr;
+  if (may) return enter(*exchange, *route, *may) && route->opener != nullptr ? (this->*route->opener)(context) : nullptr;
+  auto waiting = std::make_shared<WaitingSink>();
+  permitted_later(context, *route, [this, context, route, weak = std::weak_ptr<WaitingSink>(waiting)](bool allowed) mutable {
+    const std::shared_ptr<WaitingSink> sink = weak.lock();
+    if (sink) sink->go_on(enter(*context.exchange, *route, allowed) ? (this->*route->opener)(context) : nullptr);
+  });
+  return waiting;
 }
 
 void Api::handle(std::shared_ptr<Exchange> exchange) {
   Context context;
-  const Route* route = admit(exchange, context);
-  if (route != nullptr) (this->*route->handler)(context);
+  const Route* route = locate(exchange, context);
+  if (route == nullptr) return;
+  if (const std::optional<bool> may = permitted_now(context, *route)) {
+    if (enter(*exchange, *route, *may)) (this->*route->handler)(context);
+    return;
+  }
+  permitted_later(context, *route, [this, context, route](bool may) mutable {
+    if (enter(*context.exchange, *route, may)) (this->*route->handler)(context);
+  });
 }
 
 // ---- SQL
@@ -496,7 +559,7 @@ std::string Api::http_status() const {
     append_json_string(out, options_.allow_origin);
     out += ',';
   }
-  out += std::string("\"auth\":\"") + (options_.credentials == nullptr ? "disabled" : "enabled") + "\",\"bind_addr\":";
+  out += std::string("\"auth\":\"") + (options_.authority == nullptr ? "disabled" : "enabled") + "\",\"bind_addr\":";
   append_json_string(out, options_.bind_addr);
   out += ",\"cluster\":{\"local_node_addr\":";
   append_json_string(out, options_.cluster_addr);

@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "auth/credentials.h"
+#include "auth/authority.h"
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "http/backend.h"
@@ -26,7 +26,7 @@ struct ApiOptions {
   std::string allow_origin;                                 // empty: header absent
   std::string bind_addr, cluster_addr;                      // for /status
   std::string tls_status = "{\"enabled\":\"false\"}";       // for /status, JSON
-  const auth::CredentialStore* credentials = nullptr;       // null: no auth
+  auth::Authority* authority = nullptr;                     // null: no auth
   QueueOptions queue;
   std::vector<std::string> command_line;
   std::string licenses;
@@ -48,6 +48,7 @@ class Api final : public Service {
 
  private:
   class DbCall;
+  class WaitingSink;
   class Replacement;
   struct Route;
   struct Context {
@@ -71,8 +72,12 @@ class Api final : public Service {
   static const Route* find_route(std::string_view path);
   void make_stats();
   EndpointStats& stats_of(const Route* route, const Parameters& parameters) const;
-  const Route* admit(const std::shared_ptr<Exchange>& exchange, Context& context);
-  bool permitted(const Credentials& who, const Route& route) const;
+  const Route* locate(const std::shared_ptr<Exchange>& exchange, Context& context);
+  static bool permitted(const auth::Caller& caller, const Route& route);
+  std::optional<bool> permitted_now(const Context& context, const Route& route) const;
+  using Identified = std::function<void(bool may)>;
+  void permitted_later(const Context& context, const Route& route, Identified done);
+  bool enter(Exchange& exchange, const Route& route, bool may);
   void respond(Exchange& exchange, int status, std::string_view type, std::string body, std::string_view extra = {}) const;
   void respond_error(Exchange& exchange, int status, std::string_view text) const;
   void respond_empty(Exchange& exchange, int status, bool json) const;

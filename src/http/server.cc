@@ -78,6 +78,7 @@ class HttpExchange final : public Exchange, public std::enable_shared_from_this<
   void respond(Response&& response) override;
   bool client_gone() const override { return gone.load(std::memory_order_relaxed); }
   void after(std::chrono::nanoseconds time, std::function<void()> work) override;
+  void on_net_thread(std::function<void()> work) override;
 
   std::shared_ptr<Http1Connection> connection;
   std::atomic<bool> gone{false};
@@ -255,6 +256,8 @@ void HttpExchange::after(std::chrono::nanoseconds time, std::function<void()> wo
     if (!error) work();
   });
 }
+
+void HttpExchange::on_net_thread(std::function<void()> work) { connection->owner().post(std::move(work)); }
 
 // ---- net thread
 

@@ -71,6 +71,7 @@ class Exchange {
   virtual bool client_gone() const = 0;                     // any thread
   // Calls `work` on the net thread after that time (at most 24 days); on the net thread only.
   virtual void after(std::chrono::nanoseconds time, std::function<void()> work) = 0;
+  virtual void on_net_thread(std::function<void()> work) = 0;   // any thread
   // Noted by the service: whose statistics the answer belongs to, and since when it is worked on.
   void count_for(EndpointStats& endpoint, std::chrono::steady_clock::time_point now) {
     stats = &endpoint;

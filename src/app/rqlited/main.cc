@@ -16,7 +16,7 @@
 #include "app/rqlited/security.h"
 #include "app/rqlited/signals.h"
 #include "app/rqlited/version.h"
-#include "auth/credentials.h"
+#include "auth/authority.h"
 #include "base/go_text.h"
 #include "base/log.h"
 #include "base/metrics.h"
@@ -102,16 +102,6 @@ std::optional<std::string> syntax_error(std::string_view text) {
 
 bool is_disallowed(std::string_view text) { return (sql::examine(text) & sql::kPragmaDisallowed) != 0; }
 
-std::unique_ptr<auth::CredentialStore> load_credentials(const std::string& path) {
-  if (path.empty()) return nullptr;
-  io::PosixDisk disk;
-  const Result<std::string> text = io::read_file(disk, std::filesystem::absolute(path).string(), 64u << 20);
-  if (!text) die("failed to get credential store: " + text.error().text());
-  Result<auth::CredentialStore> store = auth::CredentialStore::parse(*text);
-  if (!store) die("failed to get credential store: " + store.error().text());
-  return std::make_unique<auth::CredentialStore>(*std::move(store));
-}
-
 store::NodeFile identity_of(io::Disk& disk, const config::Options& options, bool to_import, Rng& rng) {
   Result<std::optional<store::NodeFile>> stored = store::read_node_file(disk, options.data_dir);
   if (!stored) die("failed to open store: " + stored.error().text());
@@ -144,8 +134,8 @@ class Server {
   Result<> form_cluster();
   int stop();
   http::Credentials join_credentials() const {
-    if (options_.join_as.empty() || !credentials_) return {};
-    return {options_.join_as, credentials_->password_of(options_.join_as)};
+    if (options_.join_as.empty() || !authority_) return {};
+    return {options_.join_as, authority_->password_of(options_.join_as)};
   }
 
   const config::Options options_;
@@ -160,7 +150,7 @@ class Server {
   bool preexisting_ = false;
   app::PortTls node_tls_, http_tls_;
   bool to_import_ = false;
-  std::unique_ptr<auth::CredentialStore> credentials_;
+  std::unique_ptr<auth::Authority> authority_;
   std::unique_ptr<transport::Transport> transport_;
   std::unique_ptr<cluster::Node> node_;
   std::unique_ptr<http::Server> http_;
@@ -199,16 +189,19 @@ void Server::start_edges() {
   if (!transport) die(transport.error().text());
   transport_ = *std::move(transport);
   log::info("mux", std::string(node_tls_.server ? "TLS mux" : "mux") + " serving on " + options_.raft_addr + ", advertising " + options_.raft_adv_addr);
-  credentials_ = load_credentials(options_.auth);
+  Result<std::unique_ptr<auth::Authority>> authority = app::authority(options_);
+  if (!authority) die(authority.error().text());
+  authority_ = *std::move(authority);
   const cluster::Identity identity{.node_id = options_.node_id, .raft_id = identity_.raft_id, .raft_addr = options_.raft_adv_addr,
                                    .api_addr = options_.http_adv_addr, .https = !options_.http_cert.empty(), .read_replica = options_.raft_non_voter, .version = kVersion};
-  node_ = std::make_unique<cluster::Node>(identity, *transport_, credentials_.get(), clock_, metrics_,
+  node_ = std::make_unique<cluster::Node>(identity, *transport_, authority_.get(), clock_, metrics_,
                                           [facts = facts_of(options_, clock_)](const cluster::Node& node, const store::Store* store) {
                                             return cluster::status_json(facts, node, store);
                                           });
   node_->set_upkeep({.reap = {.voter = options_.raft_reap_node_timeout, .read_replica = options_.raft_reap_read_only_node_timeout},
                      .contact = options_.raft_heartbeat_timeout, .shut_down_when_removed = options_.raft_remove_shutdown});
   node_->set_image_options({.zstd = options_.compress_snap_transport});
+  node_->set_own_credentials([this] { return join_credentials(); });
   transport_->start(node_->handlers());
   log::info("cluster", "service listening on " + options_.raft_adv_addr);
 
@@ -220,13 +213,13 @@ void Server::start_edges() {
   if (!http) die("failed to start HTTP server: " + http.error().text());
   http_ = *std::move(http);
   http::ApiOptions api{.version = kVersion, .allow_origin = options_.http_allow_origin, .bind_addr = options_.http_addr,
-                       .cluster_addr = options_.raft_adv_addr, .tls_status = app::http_tls_status(options_), .credentials = credentials_.get(),
+                       .cluster_addr = options_.raft_adv_addr, .tls_status = app::http_tls_status(options_), .authority = authority_.get(),
                        .queue = {.capacity = static_cast<std::size_t>(options_.write_queue_capacity),
                                  .batch_size = static_cast<std::size_t>(options_.write_queue_batch_size),
                                  .timeout = options_.write_queue_timeout, .transaction = options_.write_queue_tx},
                        .command_line = arguments_,
                        .licenses = "rqlite++ is under the MIT license. It contains SQLite (public domain), raft-rs (Apache-2.0), Boost (BSL-1.0), "
-                                   "OpenSSL (Apache-2.0), Protocol Buffers (BSD-3-Clause), RapidJSON (MIT), spdlog and fmt (MIT), xxHash (BSD-2-Clause).\n",
+                                   "OpenSSL (Apache-2.0), Protocol Buffers (BSD-3-Clause), RapidJSON (MIT), spdlog and fmt (MIT), xxHash (BSD-2-Clause), libxcrypt (LGPL-2.1).\n",
                        .syntax_error = syntax_error, .disallowed = is_disallowed,
                        .pprof = [this](std::string_view path, std::string_view query, http::ReplyFn reply) {
                          profiles_.handle(path, query, [reply = std::move(reply)](int status, std::string body) {
@@ -302,6 +295,7 @@ int Server::stop() {
   }
   profiles_.stop();
   if (store_) store_->interrupt();      // a runaway statement must not hold the drain up
+  if (authority_) authority_->stop();
   http_->stop();
   formation_.reset();
   node_->close();
@@ -374,6 +368,7 @@ int Server::run(app::Signals& signals) {
       [this] {
         node_tls_.reload();
         http_tls_.reload();
+        if (authority_) (void)authority_->reload();
       });
   if (to_import_) {
     const Result<> imported =

@@ -51,6 +51,15 @@ Result<PortTls> http_tls(const config::Options& o) {
   return PortTls{*std::move(server), nullptr};
 }
 
+Result<std::unique_ptr<auth::Authority>> authority(const config::Options& o) {
+  if (o.auth.empty()) return std::unique_ptr<auth::Authority>();
+  auto opened = auth::Authority::open(o.auth);
+  if (!opened) return fail(Errc::BadRequest, "failed to get credential store: " + opened.error().text());
+  if (!o.join_as.empty() && (*opened)->password_of(o.join_as).empty())
+    log::warn("rqlited", "user " + o.join_as + " of -join-as has no password in " + o.auth);
+  return opened;
+}
+
 std::string http_tls_status(const config::Options& o) {
   if (o.http_cert.empty()) return "{\"enabled\":\"false\"}";
   std::string out = "{\"ca_file\":";

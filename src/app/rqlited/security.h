@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "auth/authority.h"
 #include "base/result.h"
 #include "config/options.h"
 #include "tls/tls.h"
@@ -18,6 +19,8 @@ struct PortTls {
 // Errors: the whole text of the line that the process ends with. Says in the log what is switched on.
 Result<PortTls> node_tls(const config::Options& options);
 Result<PortTls> http_tls(const config::Options& options);
+// Null: without -auth.
+Result<std::unique_ptr<auth::Authority>> authority(const config::Options& options);
 // The member `tls` of /status's `http`.
 std::string http_tls_status(const config::Options& options);
 
