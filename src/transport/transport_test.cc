@@ -199,6 +199,9 @@ TEST_P(TransportTest, NoticesTheDeathOfAPeerAtOnce) {
 // Its table is old: the entry with the new address comes from the peer itself, and needs an answer to come.
 TEST_P(TransportTest, AnswersAPeerThatMoved) {
   b.transport->set_peers({{RaftId{1}, "127.0.0.1:1"}});
+  // Its hello may have come before: it says it once more.
+  a.transport->set_peers({{RaftId{2}, "127.0.0.1:1"}});
+  a.transport->set_peers({{RaftId{2}, b.addr}});
   connect();
   for (int i = 0; i < 1000; ++i) {
     b.transport->send({heartbeat(2, 1, 5)});
