@@ -78,6 +78,7 @@ void Node::serve_backup(CallType type, const std::string& payload, std::shared_p
   metrics_.counter("cluster", "num_backup_req").add();
   pb::BackupOpenRequest message;
   if (!message.ParseFromString(payload)) return responder->reply(fail(Errc::BadRequest, "unreadable request"));
+  if (identify_first(message.credentials(), type, payload, responder)) return;
   if (!allowed({message.credentials().username(), message.credentials().password()}, "backup")) return responder->reply(fail(Errc::Unauthorized));
   if (!store->replica().is_leader()) return responder->reply(fail(has_leader() ? Errc::NotLeader : Errc::LeaderNotFound));
   transfers->open_session(message, std::move(responder));
@@ -125,6 +126,7 @@ void Node::serve_load(const std::string& payload, std::shared_ptr<transport::Res
   metrics_.counter("cluster", "num_load_req").add();
   pb::LoadRequest message;
   if (!message.ParseFromString(payload) || !is_staged_name(message.image().name())) return responder->reply(fail(Errc::BadRequest, "unreadable request"));
+  if (identify_first(message.credentials(), CallType::Load, payload, responder)) return;
   if (!allowed({message.credentials().username(), message.credentials().password()}, "load")) return responder->reply(fail(Errc::Unauthorized));
   const auto images = this->images();
   store::Store* store = open_store();

@@ -18,6 +18,7 @@ class FakeExchange final : public Exchange {
   }
   bool client_gone() const override { return false; }
   void after(std::chrono::nanoseconds, std::function<void()>) override {}
+  void on_net_thread(std::function<void()> work) override { work(); }
   int answers = 0;
   Response answer;
 };
