@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "cluster/cluster.pb.h"
+#include "cluster/transfers.h"
 #include "replica/snapshot_data.h"
 
 namespace rq::cluster {
@@ -317,6 +318,7 @@ void Images::tidy() {
   collect_over();
   std::map<std::string, SteadyTime> seen;
   for (const std::string& name : *names) {
+    if (Transfers::keeps(name)) continue;
     bool remove = false;
     const bool installing = install_ && !install_->over();
     const bool fetching = state_ && !state_->over();

@@ -98,7 +98,22 @@ Result<> Node::may_boot() const {
   return {};
 }
 
-void Node::load_image(const pb::LoadImage& image, const http::Routing& routing, Loaded done) {
+namespace {
+
+// Refused before anything was proposed: no entry will ever name the image.
+bool never_proposed(const Error& error) {
+  return error.code == Errc::LeaderNotFound || error.code == Errc::NotLeader || error.code == Errc::Unauthorized || error.code == Errc::Unreachable;
+}
+
+}  // namespace
+
+void Node::load_image(const pb::LoadImage& image, const http::Routing& routing, Loaded loaded) {
+  const Loaded done = [this, name = image.name(), loaded = std::move(loaded)](const Result<Index>& result, std::string served_by) {
+    if (result) metrics_.counter("store", "num_loads").add();
+    const auto transfers = this->transfers();
+    if (!result && transfers && never_proposed(result.error())) transfers->discard(name);
+    loaded(result, std::move(served_by));
+  };
   const auto images = this->images();
   if (!images || open_store() == nullptr) return done(fail(Errc::NotOpen), {});
   const SteadyTime deadline = clock_.now() + std::max<std::chrono::nanoseconds>(routing.timeout, kLoadTime);
@@ -106,15 +121,16 @@ void Node::load_image(const pb::LoadImage& image, const http::Routing& routing, 
   if (!leader) return done(fail(Errc::LeaderNotFound), {});
   if (leader->self) {
     return images->load(image, identity_.raft_addr, identity_.raft_id, deadline,
-                        [done = std::move(done), api = identity_.api_addr](const Result<Index>& result) { done(result, api); });
+                        [done, api = identity_.api_addr](const Result<Index>& result) { done(result, api); });
   }
+  metrics_.counter("proxy", "remote_loads").add();
   pb::LoadRequest message;
   *message.mutable_image() = image;
   message.set_source_addr(identity_.raft_addr);
   message.set_source(identity_.raft_id.value);
   set_credentials(message, routing.credentials);
   transport_.call(leader->member.raft_addr, CallType::Load, message.SerializeAsString(), deadline,
-                  [done = std::move(done), addr = leader->member.raft_addr](const Result<std::string>& response) {
+                  [done, addr = leader->member.raft_addr](const Result<std::string>& response) {
                     pb::LoadResponse answer;
                     if (!response) return done(fail(response.error()), addr);
                     if (!answer.ParseFromString(*response)) return done(fail(Errc::Corrupt, "unreadable answer"), addr);

@@ -73,13 +73,12 @@ class Transfers::Writer final : public http::UploadWriter {
 };
 
 Transfers::Transfers(store::Store& store, const Clock& clock, Metrics& metrics)
-    : store_(store), clock_(clock), metrics_(metrics), staging_dir_(store.data_dir() + "/staging"), workers_(kWorkers) {
+    : store_(store), clock_(clock), metrics_(metrics), disk_(store.disk()), staging_dir_(store.staging_dir()), workers_(kWorkers) {
   const auto warn = [](const Error& error) { log::warn("backup", "staging folder: " + error.text()); };
-  if (const Result<> made = disk_.make_dirs(staging_dir_); !made) warn(made.error());
   const Result<std::vector<std::string>> names = disk_.list(staging_dir_);
   if (!names) warn(names.error());
   for (const std::string& name : names.value_or(std::vector<std::string>())) {
-    if (!name.starts_with(backup::kUploadPrefix) && !name.starts_with(backup::kCopyPrefix)) continue;
+    if (!keeps(name)) continue;
     if (const Result<> removed = disk_.remove(staging_dir_ + "/" + name); !removed) warn(removed.error());
   }
 }
@@ -114,7 +113,8 @@ void Transfers::backup(const http::BackupQuery& query, Opened done) {
   if (!place) return done(fail(Errc::Busy, "too many backups at a time"));
   const bool posted = workers_.post([this, query = query_of(query), done, place] {
     const backup::Database database{.path = store_.data_dir() + "/db.sqlite", .staging_dir = staging_dir_, .disk = &disk_, .clock = &clock_};
-    Result<std::unique_ptr<backup::Source>> source = backup::open_source(database, query);
+    Result<std::unique_ptr<backup::Source>> source = fail(Errc::NotOpen);
+    store_.with_database([&] { source = backup::open_source(database, query); });
     if (!source) return done(fail(source.error()));
     metrics_.counter("store", "num_backups").add();
     {
@@ -138,6 +138,15 @@ Result<std::shared_ptr<http::UploadWriter>> Transfers::begin_upload(const http::
   incoming_.push_back(incoming);
   return std::make_shared<Writer>(std::move(incoming), workers_);
 }
+
+void Transfers::discard(const std::string& name) {
+  workers_.post([this, name] {
+    const Result<> gone = disk_.remove(staging_dir_ + "/" + name);
+    if (!gone && gone.error().code != Errc::NotFound) log::warn("backup", "staged image was not removed: " + gone.error().text());
+  });
+}
+
+bool Transfers::keeps(std::string_view name) { return name.starts_with(backup::kUploadPrefix) || name.starts_with(backup::kCopyPrefix); }
 
 std::vector<Transfers::Progress> Transfers::uploads() const {
   std::vector<Progress> out;

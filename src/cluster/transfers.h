@@ -25,7 +25,7 @@
 #include "base/metrics.h"
 #include "cluster/cluster.pb.h"
 #include "http/backend.h"
-#include "io/posix_disk.h"
+#include "io/disk.h"
 #include "store/store.h"
 #include "transport/transport.h"
 
@@ -42,6 +42,10 @@ class Transfers {
   using Opened = std::function<void(Result<std::shared_ptr<ByteSource>>)>;
   void backup(const http::BackupQuery& query, Opened done);
   Result<std::shared_ptr<http::UploadWriter>> begin_upload(const http::UploadOptions& options);
+
+  void discard(const std::string& name);     // of a staged image that nobody will load
+  // Files in the staging folder that are looked after here.
+  static bool keeps(std::string_view name);
 
   // Calls of another node, which may have it.
   void open_session(const pb::BackupOpenRequest& message, std::shared_ptr<transport::Responder> responder);
@@ -70,7 +74,7 @@ class Transfers {
   store::Store& store_;
   const Clock& clock_;
   Metrics& metrics_;
-  io::PosixDisk disk_;
+  io::Disk& disk_;
   SystemRng rng_;
   const std::string staging_dir_;
   const std::shared_ptr<std::atomic<int>> backups_ = std::make_shared<std::atomic<int>>(0), uploads_ = std::make_shared<std::atomic<int>>(0);

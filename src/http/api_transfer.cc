@@ -117,7 +117,10 @@ class Api::Replacement final : public BodySink, public std::enable_shared_from_t
   void load(const pb::LoadImage& image) {
     api_.backend_.load_image(image, api_.routing(context_), [self = shared_from_this()](const Result<Index>& result, const std::string& served_by) {
       if (!result) return self->load_failed(result.error());
-      if (self->boot_) return self->api_.respond(self->exchange(), 200, {}, {});
+      if (self->boot_) {
+        self->api_.metrics_.counter("store", "num_boots").add();
+        return self->api_.respond(self->exchange(), 200, {}, {});
+      }
       const std::uint32_t render = render_of(self->context_.target.parameters) & command::kPretty;
       self->api_.respond(self->exchange(), 200, kPlainText, command::render_body({}, render), "X-Rqlite-Served-By: " + header_value(served_by) + "\r\n");
     });

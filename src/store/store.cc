@@ -111,6 +111,7 @@ executor::Options Store::executor_options() {
   // The file is about to be exchanged: no connection of ours may be on it, or come to be, until it is.
   options.before_exchange = [this] {
     if (!read_pool_) return;
+    exchange_mutex_.lock();
     read_pool_->begin_exchange();
     (void)close_gate(std::chrono::milliseconds::max());
     for (auto& slot : net_readers_) slot->reader.reset();
@@ -122,6 +123,7 @@ executor::Options Store::executor_options() {
     facts_mutex_.unlock();
     open_gate();
     read_pool_->end_exchange();
+    exchange_mutex_.unlock();
   };
   options.drain_readers = [this](std::chrono::milliseconds within) {
     if (!read_pool_) return true;

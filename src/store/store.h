@@ -13,6 +13,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <shared_mutex>
 #include <string>
 #include <vector>
 
@@ -106,6 +107,11 @@ class Store {
   // Replaces the database, on all members, by an image that lies complete and durable in the staging folder of a majority.
   // Only the leader does it; errors as of a write.
   void load_image(const pb::LoadImage& image, std::function<void(Result<Index>)> done);
+  // Runs `open`, which opens connections of its own to the database, while the file is not being exchanged.
+  void with_database(const std::function<void()>& open) const {
+    const std::shared_lock lock(exchange_mutex_);
+    open();
+  }
   std::string staging_dir() const { return options_.data_dir + "/staging"; }
   io::Disk& disk() { return disk_; }
   sql::ReadPool::Stats pool_stats() const { return read_pool_->stats(); }
@@ -155,6 +161,7 @@ class Store {
   std::unique_ptr<sql::ReadPool> read_pool_;
   sql::ReaderOptions inline_options_;
   std::vector<std::unique_ptr<InlineReader>> net_readers_;   // one for each net thread, used by it alone
+  mutable std::shared_mutex exchange_mutex_; // held by the apply thread while the file is exchanged
   std::atomic<bool> gate_closed_{false};     // inline reads go to the pool, which makes them wait
   sql::Connection* facts_connection() const;   // locked; null: it can't be opened
   mutable std::mutex facts_mutex_;           // guards facts_connection_

@@ -13,7 +13,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import Cluster, wait_for  # noqa: E402
+from harness import Cluster, assert_equal_databases, wait_for  # noqa: E402
 
 MIB = 1 << 20
 MEMORY_EXTRA = 64 * MIB      # whatever the size of the database
@@ -314,6 +314,88 @@ def test_dumps_of_the_shell_and_our_own_load():
             status, answer = send(copy, "/db/load", gzip.compress(text), {"Content-Encoding": "gzip"})
             assert status == 200 and "error" not in answer, answer
             assert fetch(copy, "?fmt=sql")[2] == text
+
+
+def test_an_image_replaces_the_database_everywhere():
+    """Sent to a follower, 100 MB, old data served until then, equal pages on all nodes, also after kill -9."""
+    with Cluster(3) as c:
+        c.start()
+        leader, follower = c.leader(), c.followers()[0]
+        leader.execute("CREATE TABLE old(v)", "INSERT INTO old VALUES(1)")
+        body = image(100)
+        memories = [Memory(node) for node in c.nodes]
+        for memory in memories:
+            memory.__enter__()
+        stop, seen = threading.Event(), set()
+
+        def read():
+            while not stop.is_set():
+                for sql in ("SELECT v FROM old", "SELECT max(id) FROM loaded"):      # a scan would map the file, and count as memory
+                    answer = leader.json("POST", "/db/query?level=linearizable", [sql])["results"][0]
+                    seen.add(answer.get("error") or str(answer["values"]))
+        reader = threading.Thread(target=read)
+        reader.start()
+        try:
+            with tempfile.TemporaryFile() as file:
+                file.write(body)
+                file.seek(0)
+                status, text = send(follower, "/db/load", file, {"Content-Length": str(len(body))})
+        finally:
+            stop.set()
+            reader.join()
+        assert (status, text) == (200, '{"results":[]}'), (status, text)
+        assert seen <= {"[[1]]", "[[102400]]", "no such table: old", "no such table: loaded"}, seen
+        for memory in memories:
+            memory.__exit__()
+            assert memory.extra < MEMORY_EXTRA, "a load took %d MiB" % (memory.extra // MIB)
+        assert leader.rows("SELECT count(*), sum(id) FROM loaded") == [[102400, 102400 * 102401 // 2]]
+        leader.execute("INSERT INTO loaded(v) VALUES('later')")
+        c.wait_equal_index()
+        for node in c.nodes:
+            assert node.rows("SELECT count(*) FROM loaded", level="none") == [[102401]], node.id
+            wait_for(lambda: [name for name in staged(node) if name.startswith(("upload-", "backup-"))] == [], "no unfinished upload")
+        for node in c.nodes:
+            node.kill()
+        for node in c.nodes:
+            node.start()
+        for node in c.nodes:
+            node.wait_ready()
+        c.leader()
+        assert_equal_databases(c)
+        assert c.nodes[0].rows("SELECT count(*) FROM loaded") == [[102401]]
+
+
+def test_images_come_back_as_they_went():
+    """Backup of one system -> load of the next -> the same dump; WAL and DELETE mode, gzip, other page sizes."""
+    with Cluster(1) as c, Cluster(1) as d:
+        source, target = c.start().nodes[0], d.start().nodes[0]
+        source.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v)", "INSERT INTO t(v) VALUES('one'),(x'00ff'),(9e999)",
+                       "CREATE VIRTUAL TABLE f USING fts5(x)", "INSERT INTO f VALUES('hello world')")
+        wanted = fetch(source, "?fmt=sql")[2]
+        for query, headers in (("", {}), ("?fmt=delete", {}), ("?vacuum", {}), ("?compress", {"Content-Encoding": "gzip"})):
+            target.json("POST", "/db/execute", ["CREATE TABLE other(v)"])
+            assert send(target, "/db/load", fetch(source, query)[2], headers) == (200, '{"results":[]}')
+            assert fetch(target, "?fmt=sql")[2] == wanted, query
+        body = image(2, "WAL")
+        assert send(target, "/boot", body) == (200, "")
+        assert target.rows("SELECT count(*) FROM loaded") == [[2048]]
+        target.kill()                        # durable before it was answered
+        target.start().wait_ready()
+        assert target.rows("SELECT count(*) FROM loaded") == [[2048]]
+        assert len(fetch(target)[2]) == len(body)
+
+
+def test_boot_is_for_a_lone_leader():
+    with Cluster(2) as c:
+        c.start()
+        leader, follower = c.leader(), c.followers()[0]
+        body = image(5)
+        assert send(leader, "/boot", body) == (503, "not single-node\n")
+        assert send(follower, "/boot", body) == (503, "not leader\n")
+        assert send(follower, "/db/load?redirect", body)[0] == 301
+        leader.kill()
+        wait_for(lambda: send(follower, "/db/load", body) == (503, "leader not found\n"), "no leader")
+        wait_for(lambda: staged(follower) == [], "nothing staged")
 
 
 def main():
