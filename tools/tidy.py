@@ -13,7 +13,7 @@ BANNED = {
     r"\bgetenv\(": ("src/cluster/status.cc", "src/app/rqlite/"),
     r"sleep_for": ("src/replica/replica.cc", "src/http/server.cc", "src/executor/", "tests/", "src/ledger/"),
     r"std::thread\b": ("src/replica/", "src/http/", "src/sql/read_pool", "src/transport/", "src/auth/authority", "src/cluster/", "src/app/", "src/ops/",
-                       "src/store/store.cc", "src/store/keeper", "src/executor/checkpointer", "src/backup/workers", "examples/", "tests/", "bench/"),
+                       "src/store/store.cc", "src/store/keeper", "src/store/scrubber", "src/executor/checkpointer", "src/backup/workers", "examples/", "tests/", "bench/"),
 }
 MARKERS = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 problems = []

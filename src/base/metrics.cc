@@ -53,6 +53,8 @@ const std::vector<Names>& names_of_the_reference() {
     {"proto",
      {"num_compressed_bytes", "num_compressed_requests", "num_compression_misses", "num_precompressed_bytes",
       "num_requests", "num_uncompressed_bytes", "num_uncompressed_requests"}},
+    {"proof",
+     {"num_comparisons", "num_contradictions", "num_divergences", "num_heals", "num_quarantines", "num_scrubs"}},
     {"proxy",
      {"remote_backups", "remote_executions", "remote_executions_failed", "remote_loads", "remote_queries",
       "remote_queries_failed", "remote_remove_node", "remote_requests", "remote_requests_failed",

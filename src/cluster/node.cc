@@ -134,6 +134,7 @@ void Node::open(store::Store& store) {
   images_ = std::move(images);
   transfers_ = std::move(transfers);
   store_.store(&store, std::memory_order_release);
+  proof_.start(store, proof_options_);
   wake_ = true;
   changed_.notify_all();
 }
@@ -147,6 +148,7 @@ void Node::close() {
     changed_.notify_all();
   }
   for (Parked& one : parked) fail_call(*one.call, {Errc::NotOpen, {}});
+  proof_.stop();
   if (thread_.joinable()) thread_.join();
   if (const auto transfers = this->transfers()) transfers->stop();
   if (const auto images = this->images()) images->stop();
@@ -541,6 +543,10 @@ void Node::on_call(CallType type, std::string payload, std::shared_ptr<transport
     }
     case CallType::Load:
       return serve_load(payload, std::move(responder));
+    case CallType::Proof:
+      return proof_.serve(payload, responder);
+    case CallType::ProofOperation:
+      return proof_.serve_operation(payload, std::move(responder));
   }
   responder->reply(fail(Errc::Unsupported, "unknown call"));
 }

@@ -23,6 +23,7 @@
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "cluster/images.h"
+#include "cluster/proof.h"
 #include "cluster/reaper.h"
 #include "cluster/transfers.h"
 #include "http/backend.h"
@@ -56,8 +57,12 @@ class Node final : public http::Backend, public replica::Replica::Events {
 
   void set_net_poster(NetPoster poster);        // before the HTTP server takes requests
   void set_image_options(ImageOptions options) { image_options_ = options; }   // before open()
+<<<<<<< HEAD
   // As whom this node announces itself when auth is on (-join-as); before open().
   void set_own_credentials(std::function<http::Credentials()> credentials) { own_credentials_ = std::move(credentials); }
+=======
+  void set_proof_options(const ProofOptions& options) { proof_options_ = options; }   // before open()
+>>>>>>> 4fd0cbd (cluster, store: nodes compare their databases and heal the one that differs)
   // Handlers for the transport; call once, before open().
   transport::Transport::Handlers handlers();
   struct Upkeep {                               // set before open()
@@ -86,6 +91,9 @@ class Node final : public http::Backend, public replica::Replica::Events {
   Result<> may_boot() const override;
   using Loaded = std::function<void(Result<Index> result, std::string served_by)>;
   void load_image(const pb::LoadImage& image, const http::Routing& routing, Loaded done) override;
+  void proof(const http::ProofQuery& query, const http::Routing& routing, http::ReplyFn reply) override {
+    proof_.answer(query, routing, std::move(reply));
+  }
 
   // Replica::Events (raft thread)
   void send(std::vector<raft::Message>&& messages) override;
@@ -117,6 +125,7 @@ class Node final : public http::Backend, public replica::Replica::Events {
   bool wait_until(SteadyTime deadline, const std::function<bool()>& condition);
   void cancel_waits();                          // a stop signal: every wait_until() ends
   bool canceled() const;
+  bool allowed(const http::Credentials& who, std::string_view permission) const;
 
  private:
   class LocalJob;
@@ -149,9 +158,12 @@ class Node final : public http::Backend, public replica::Replica::Events {
   void serve_load(const std::string& payload, std::shared_ptr<transport::Responder> responder);
   Images::World world() const;
   std::string node_meta() const;
+<<<<<<< HEAD
   bool allowed(const http::Credentials& who, std::string_view permission) const;
   bool identify_first(const pb::Credentials& who, transport::CallType type, const std::string& payload,
                       const std::shared_ptr<transport::Responder>& responder);
+=======
+>>>>>>> 4fd0cbd (cluster, store: nodes compare their databases and heal the one that differs)
   void remove_locally(const std::string& node_id, SteadyTime deadline, std::function<void(Result<>)> done);
   void step_down_locally(const std::string& node_id, bool wait, SteadyTime deadline, std::function<void(Result<>)> done);
   // Runs `local` here if we lead, else sends (type, payload) to the leader; again while it had no effect.
@@ -170,7 +182,9 @@ class Node final : public http::Backend, public replica::Replica::Events {
   std::function<http::Credentials()> own_credentials_;
   Upkeep upkeep_;
   ImageOptions image_options_;
+  ProofOptions proof_options_;
   std::atomic<store::Store*> store_{nullptr};
+  Proof proof_{*this};
 
   mutable std::mutex mutex_;                    // guards all below
   std::condition_variable changed_;

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <thread>
@@ -273,6 +274,27 @@ std::string uploads_list(const Transfers& transfers) {
   return out + "]";
 }
 
+void put_integrity(JsonTree& tree, const store::Store& store) {
+  const auto hex = [](std::uint64_t value) {
+    char text[17];
+    std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(value));
+    return std::string(text);
+  };
+  const auto [index, chain] = store.integrity().chains().newest();
+  tree["index"] = index.value;
+  tree["chain"] = hex(chain);
+  tree["engine"] = hex(store.executor().status().engine);
+  const auto reason = store.integrity().quarantine_reason();
+  tree["state"] = reason ? "quarantined" : "serving";
+  if (reason) tree["reason"] = *reason;
+  const store::Scrubber::State scrub = store.integrity().scrubber().newest();
+  if (scrub.index.value == 0) return;
+  tree["scrub"]["index"] = scrub.index.value;
+  tree["scrub"]["bytes"] = scrub.done;
+  tree["scrub"]["total"] = scrub.total;
+  tree["scrub"]["hash"] = hex(scrub.value);
+}
+
 void put_store(JsonTree& tree, const StatusFacts& facts, const Node& node, const store::Store& store) {
   const replica::View view = store.replica().view();
   const replica::Replica& replica = store.replica();
@@ -329,6 +351,7 @@ void put_store(JsonTree& tree, const StatusFacts& facts, const Node& node, const
   if (const auto transfers = node.transfers()) {
     if (const std::string uploads = uploads_list(*transfers); uploads != "[]") tree["load"].set_raw(uploads);
   }
+  put_integrity(tree["integrity"], store);
   if (const auto error = replica.apply_error()) tree["apply_error"] = error->text();
   if (view.broken) tree["raft_error"] = view.broken->text();
   put_raft(tree["raft"], facts, node, store, view);

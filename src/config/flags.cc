@@ -85,6 +85,7 @@ void declare(FlagSet& flags, Options& o) {
   flags.text("trace-profile", o.trace_profile, "Not supported: there is no execution tracer; see -cpu-profile");
   flags.text("log-level", o.log_level, "Minimum level of log lines: debug, info, warn, error or off");
   flags.text("log-format", o.log_format, "Form of log lines: text or json");
+  flags.duration("scrub-int", o.scrub_int, "Period between comparisons of the nodes' whole databases. Set to 0 to disable");
   flags.duration("slow-query-log", o.slow_query_log, "Log requests that take at least this long, with their query plan. Set to 0 to disable");
 }
 

@@ -72,7 +72,7 @@ TEST(Flags, KnowEveryFlagOfTheReference) {
       "-raft-apply-timeout duration", "-raft-cluster-remove-shutdown", "-raft-commit-timeout duration", "-raft-election-timeout duration",
       "-raft-heartbeat-timeout duration", "-raft-leader-lease-timeout duration", "-raft-log-level string", "-raft-non-voter",
       "-raft-reap-node-timeout duration", "-raft-reap-read-only-node-timeout duration", "-raft-remove-shutdown", "-raft-shutdown-stepdown",
-      "-raft-snap uint", "-raft-snap-int duration", "-raft-snap-wal-size uint", "-slow-query-log duration", "-trace-profile string", "-version",
+      "-raft-snap uint", "-raft-snap-int duration", "-raft-snap-wal-size uint", "-scrub-int duration", "-slow-query-log duration", "-trace-profile string", "-version",
       "-write-queue-batch-size int", "-write-queue-capacity int", "-write-queue-timeout duration", "-write-queue-tx"};
   std::size_t at = 0;                                   // and in this order
   for (const char* line : lines) {
@@ -98,7 +98,7 @@ TEST(Flags, ShowTheDefaultsOfTheReferenceInTheUsage) {
       {"-raft-snap-int duration", "(default 10s)"}, {"-raft-heartbeat-timeout duration", "(default 1s)"}, {"-raft-election-timeout duration", "(default 1s)"},
       {"-raft-commit-timeout duration", "(default 50ms)"}, {"-raft-apply-timeout duration", "(default 10s)"}, {"-raft-shutdown-stepdown", "(default true)"},
       {"-cluster-connect-timeout duration", "(default 30s)"}, {"-write-queue-capacity int", "(default 1024)"},
-      {"-write-queue-batch-size int", "(default 128)"}, {"-write-queue-timeout duration", "(default 50ms)"}};
+      {"-scrub-int duration", "(default 24h0m0s)"}, {"-write-queue-batch-size int", "(default 128)"}, {"-write-queue-timeout duration", "(default 50ms)"}};
   std::size_t defaults = 0;
   for (std::size_t i = usage.find("(default "); i != std::string::npos; i = usage.find("(default ", i + 1)) ++defaults;
   EXPECT_EQ(defaults, std::size(shown));

@@ -52,6 +52,7 @@ struct Options {
   std::string cpu_profile, mem_profile, trace_profile;
   std::string log_level = "info", log_format = "text";
   Duration slow_query_log{0};                 // 0: off
+  Duration scrub_int = std::chrono::hours(24);
 };
 
 // The end of the process instead of options.

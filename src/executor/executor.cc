@@ -259,7 +259,10 @@ Result<> SqlExecutor::apply(const raft::Group& group) {
     Position next = position_;
     next.index = group.index;
     next.term = group.term;
+    const pb::ProofMark mark = !passed_over && proposals_.size() == 1 ? proposals_[0]->proof() : pb::ProofMark();
+    if (mark.begin_chain()) next.chain = ledger::chain_anew(group.index);
     take(next, false);
+    if (mark.scrub() && options_.on_scrub) options_.on_scrub(group.index);
   } else {
     if (poison_index_ == group.index.value) {
       return fail(Errc::Corrupt, "entry " + std::to_string(group.index.value) + " was never survived, it is not begun again");

@@ -85,6 +85,8 @@ struct Options {
   std::function<void()> admit_readers;
   // An entry of maintenance was applied; `sealed`: when its leader made it.
   std::function<void(Maintenance, WallTime sealed)> on_maintenance;
+  // Called when an entry asked for a scrub: hold the state of this index fast and hash it.
+  std::function<void(Index)> on_scrub;
   // Called right after the commit of an entry that held strong reads proposed here, before the next entry: pin a read
   // connection now. Without it such waiters are failed with Errc::NotOpen.
   std::function<void(Index, std::span<StrongRead>)> on_strong_reads;

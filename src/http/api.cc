@@ -97,6 +97,7 @@ const std::vector<Api::Route>& Api::routes() {
       {"/db/backup", false, "GET ", {"backup"}, &Api::backup, nullptr, false},
       {"/db/load", false, "POST ", {"load"}, nullptr, &Api::load, false},
       {"/boot", true, "POST ", {"load"}, nullptr, &Api::boot, false},
+      {"/db/proof", true, "GET POST ", {"status"}, &Api::proof},
       {"/snapshot", true, "POST ", {"snapshot"}, &Api::snapshot, nullptr, false},
       {"/reap", true, "POST ", {"snapshot"}, &Api::reap},
       {"/remove", false, "DELETE ", {"remove"}, &Api::remove},
@@ -521,6 +522,18 @@ void Api::ready(Context& context) {
   metrics_.counter("http", "num_readyz").add();
   const Parameters& parameters = context.target.parameters;
   backend_.ready({.no_leader = parameters.no_leader, .sync = parameters.sync, .timeout = parameters.timeout}, replier(context));
+}
+
+void Api::proof(Context& context) {
+  Exchange& exchange = *context.exchange;
+  const Parameters& parameters = context.target.parameters;
+  const bool acts = parameters.scrub || parameters.trust;
+  if (acts != (exchange.request.method == "POST")) return respond_empty(exchange, 405, true);
+  // To say which data is right takes more than to look.
+  const bool may_trust = options_.credentials == nullptr || !parameters.trust ||
+                         options_.credentials->allows(context.credentials.username, context.credentials.password, "load");
+  if (!may_trust) return respond_empty(exchange, 401, true);
+  backend_.proof({.scrub = parameters.scrub, .pretty = parameters.pretty, .trust = parameters.trust}, routing(context), replier(context));
 }
 
 void Api::snapshot(Context& context) {

@@ -96,6 +96,7 @@ class Api final : public Service {
   void leader(Context& context);
   void remove(Context& context);
   void ready(Context& context);
+  void proof(Context& context);
   void debug_vars(Context& context);
   void snapshot(Context& context);
   void reap(Context& context);

@@ -114,6 +114,13 @@ class UploadWriter {
   virtual void finish(std::function<void(Result<Upload>)> done) = 0;
 };
 
+// /db/proof: how the nodes' databases compare; with `scrub` a comparison of whole databases is begun, with `trust` a
+// node's state is declared right where no majority can tell.
+struct ProofQuery {
+  bool scrub = false, pretty = false;
+  std::optional<std::string> trust;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -140,6 +147,7 @@ class Backend {
   // Replaces the database on all nodes by a staged image, which belongs to the node from now on. `done`: the index of its
   // entry, and who did it (X-RQLITE-SERVED-BY). Errors: LeaderNotFound, NotLeader, Unauthorized, Busy, Timeout ...
   virtual void load_image(const pb::LoadImage& image, const Routing& routing, std::function<void(Result<Index>, std::string served_by)> done) = 0;
+  virtual void proof(const ProofQuery& query, const Routing& routing, ReplyFn reply) = 0;
 };
 
 }  // namespace rq::http

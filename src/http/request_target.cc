@@ -118,6 +118,8 @@ Result<> read_parameters(const Pairs& pairs, Parameters& out) {
   out.no_leader = flag("noleader");
   out.sync = flag("sync");
   out.non_voters = flag("nonvoters");
+  out.scrub = flag("scrub");
+  if (const std::string* node = find(pairs, "trust")) out.trust = *node;
   out.level = level_of(find(pairs, "level"));
   const auto text = [&](std::string_view key) {
     const std::string* value = find(pairs, key);

@@ -19,6 +19,8 @@ struct Parameters {
   bool pretty = false, timings = false, associative = false, blob_array = false, qualify_columns = false, raft_index = false;
   bool transaction = false, redirect = false, queue = false, wait = false, no_leader = false, sync = false, non_voters = false;
   bool freshness_strict = false;
+  bool scrub = false;
+  std::optional<std::string> trust;
   pb::Request::Level level = pb::Request::WEAK;
   std::chrono::nanoseconds timeout = std::chrono::seconds(30);
   std::chrono::nanoseconds freshness{0}, db_timeout{0};

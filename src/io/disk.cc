@@ -2,6 +2,8 @@
 
 namespace rq::io {
 
+Result<> Disk::link(const std::string& from, const std::string&) { return fail(Errc::Unsupported, "link " + from); }
+
 Result<> write_file_atomically(Disk& disk, const std::string& path, std::string_view bytes) {
   const std::string scratch = path + ".tmp";
   if (auto removed = disk.remove(scratch); !removed && removed.error().code != Errc::NotFound) return removed;

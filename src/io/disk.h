@@ -47,6 +47,8 @@ class Disk {
   virtual Result<> remove(const std::string& path) = 0;  // of a file; a missing one is Errc::NotFound
   virtual Result<> remove_dir(const std::string& path) = 0;  // of an empty folder; a missing one is Errc::NotFound
   virtual Result<> rename(const std::string& from, const std::string& to) = 0;  // replaces `to`; of a folder: an empty one
+  // A second name for a file; its content lives until both are gone. Errc::Unsupported: not on this file system.
+  virtual Result<> link(const std::string& from, const std::string& to);
   virtual Result<std::vector<std::string>> list(const std::string& dir) = 0;    // names, sorted; no "." and ".."
   virtual Result<bool> exists(const std::string& path) = 0;
   virtual Result<> make_dirs(const std::string& dir) = 0;  // with parents, mode 0755

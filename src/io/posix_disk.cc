@@ -159,6 +159,11 @@ Result<> PosixDisk::rename(const std::string& from, const std::string& to) {
   return {};
 }
 
+Result<> PosixDisk::link(const std::string& from, const std::string& to) {
+  if (::link(from.c_str(), to.c_str()) != 0) return failed("link", from + " to " + to);
+  return {};
+}
+
 Result<std::vector<std::string>> PosixDisk::list(const std::string& dir) {
   const std::unique_ptr<DIR, int (*)(DIR*)> handle(::opendir(dir.c_str()), &::closedir);
   if (!handle) return failed("open directory", dir);

@@ -53,6 +53,11 @@ std::uint64_t page_hash(std::uint32_t page, std::string_view content) {
   return XXH3_64bits_withSeed(content.data() + kHeadBytes, content.size() - kHeadBytes, XXH3_64bits(head, sizeof head));
 }
 
+std::uint64_t database_hash(std::uint64_t sum, std::uint64_t pages) {
+  const std::array<std::uint64_t, 2> fields = {sum, pages};
+  return never_unknown(XXH3_64bits(fields.data(), sizeof fields));
+}
+
 std::uint32_t first_trunk(std::string_view page1) { return big_endian(page1, kFirstTrunkAt); }
 
 Trunk parse_trunk(std::string_view content) {

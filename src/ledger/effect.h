@@ -51,8 +51,9 @@ class Effect {
   std::vector<Written> frames_;
 };
 
-// The hash of a page that is in use, of a trunk of the free list, and of both together with the rest; also for whoever
-// compares whole databases.
+// The hash of a page that is in use, of a trunk of the free list, and of a whole database (the sum over its pages, and
+// their number); also for whoever compares whole databases. Never 0.
+std::uint64_t database_hash(std::uint64_t sum, std::uint64_t pages);
 std::uint64_t page_hash(std::uint32_t page, std::string_view content);
 
 // A trunk page of the free list.

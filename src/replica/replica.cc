@@ -508,8 +508,9 @@ void Replica::apply_entry(const raft::Entry& entry, std::span<const std::shared_
       if (waiter) waiter->failed(result.error());
     waiters = {};
     release_waits(false);
-    if (result.error().code == Errc::NotFound) events_.state_wanted(entry.index);
     if (result.error().code == Errc::Corrupt && shown_ahead(entry.index)) continue;
+    // Damage of this member's state alone: others are further on.
+    if (result.error().code == Errc::NotFound || result.error().code == Errc::Corrupt) events_.state_wanted(entry.index);
     for (int i = 0; i < 10 && !stopping_.load(); ++i) {
       if (take_adoption() && applied() >= entry.index) return unstall(entry.index);
       std::this_thread::sleep_for(kRetryPause / 10);

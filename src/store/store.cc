@@ -43,16 +43,28 @@ class Store::Machine final : public raft::StateMachine {
   Index applied_index() const override { return executor_.applied_index(); }
   Result<> apply(const raft::Group& group) override {
     store_.appended_ms_.store(group.wall_ms, std::memory_order_relaxed);
-    RQ_CHECK(executor_.apply(group));
+    if (Result<> done = executor_.apply(group); !done) {
+      if (done.error().code == Errc::Corrupt && !executor_.poisoned()) store_.integrity_->damaged(done.error().text());
+      return done;
+    }
+    store_.integrity_->applied(group.index, executor_.status().chain);
     store_.applied_at_ns_.store(store_.clock_.wall().time_since_epoch().count(), std::memory_order_relaxed);
     return {};
   }
-  Result<> skip(Index index, Term term) override { return executor_.skip(index, term); }
+  Result<> skip(Index index, Term term) override {
+    RQ_CHECK(executor_.skip(index, term));
+    store_.integrity_->applied(index, executor_.status().chain);
+    return {};
+  }
   void idle() override { executor_.idle(); }
   Result<raft::MachineSnapshot> snapshot() override { return executor_.snapshot(); }
   Result<std::string> persist(std::uint64_t id, std::uint64_t offset, std::size_t size) override { return executor_.persist(id, offset, size); }
   void release(std::uint64_t id) override { executor_.release(id); }
-  Result<> restore(const raft::MachineSnapshot& snapshot, const std::string& image) override { return executor_.restore(snapshot, image); }
+  Result<> restore(const raft::MachineSnapshot& snapshot, const std::string& image) override {
+    RQ_CHECK(executor_.restore(snapshot, image));
+    store_.integrity_->exchanged(snapshot.index, executor_.status().chain);
+    return {};
+  }
   bool look_ahead(const raft::Group& later, Index stuck) override { return executor_.look_ahead(later, stuck); }
 
  private:
@@ -108,6 +120,7 @@ executor::Options Store::executor_options() {
   options.on_maintenance = [this](executor::Maintenance kind, WallTime sealed) {
     if (keeper_) keeper_->maintained(kind, sealed);
   };
+  options.on_scrub = [this](Index index) { integrity_->scrubber().begin(index); };
   // The file is about to be exchanged: no connection of ours may be on it, or come to be, until it is.
   options.before_exchange = [this] {
     if (!read_pool_) return;
@@ -158,6 +171,7 @@ Result<std::unique_ptr<Store>> Store::open(const Options& options, io::Disk& dis
   std::unique_ptr<Store> store(new Store(options, disk, clock, metrics));
   RQ_CHECK(disk.make_dirs(store->staging_dir()));
   RQ_TRY(store->executor_, executor::Executor::open(store->executor_options()));
+  store->integrity_ = std::make_unique<Integrity>(options.data_dir, disk, clock, metrics, *store->executor_);
   store->machine_ = std::make_unique<Machine>(*store, *store->executor_);
   RQ_CHECK(store->open_readers());
   const replica::Options replica_options{.log_dir = options.data_dir + "/raft", .staging_dir = store->staging_dir(), .self = options.self,
@@ -171,7 +185,10 @@ Result<std::unique_ptr<Store>> Store::open(const Options& options, io::Disk& dis
 }
 
 Result<> Store::start() {
+  const executor::Status status = executor_->status();
+  integrity_->applied(status.applied, status.chain);
   RQ_CHECK(replica_->start());
+  integrity_->start(*replica_);
   keeper_->start();
   return {};
 }
@@ -184,6 +201,7 @@ void Store::interrupt() {
 void Store::stop() {
   interrupt();
   if (keeper_) keeper_->stop();
+  if (integrity_) integrity_->stop();
   if (replica_) replica_->stop();
   if (read_pool_) read_pool_->stop();
   if (!executor_) return;
@@ -212,7 +230,14 @@ void Store::load_image(const pb::LoadImage& image, std::function<void(Result<Ind
   replica_->propose({.bytes = proposal.SerializeAsString(), .alone = true, .waiter = std::make_shared<LoadWaiter>(std::move(done))});
 }
 
-bool Store::ready() const { return replica_->caught_up_with_start() && !replica_->view().broken; }
+void Store::propose_proof(const pb::ProofMark& mark, std::function<void(Result<Index>)> done) {
+  if (!replica_->is_leader()) return done(fail(no_leader_here()));
+  pb::Proposal proposal;
+  *proposal.mutable_proof() = mark;
+  replica_->propose({.bytes = proposal.SerializeAsString(), .alone = true, .waiter = std::make_shared<LoadWaiter>(std::move(done))});
+}
+
+bool Store::ready() const { return replica_->caught_up_with_start() && !integrity_->quarantined() && !replica_->view().broken; }
 
 std::optional<WallTime> Store::last_appended() const {
   const std::int64_t ms = appended_ms_.load(std::memory_order_relaxed);
@@ -231,6 +256,10 @@ Error Store::no_leader_here() const { return {replica_->leader() ? Errc::NotLead
 // ---- which way a request takes
 
 void Store::run(const std::shared_ptr<SqlJob>& job) {
+  if (integrity_->quarantined()) {      // whoever leads answers in its stead, reads of level none too
+    if (!replica_->is_leader() && replica_->leader()) return job->finished(fail(Errc::NotLeader));
+    return job->finished(fail(Errc::Busy, "this node is in quarantine: its database differs from that of the others"));
+  }
   const std::uint32_t facts = sql::examine(job->request);
   if ((facts & sql::kPragmaDisallowed) != 0) return job->finished(fail(Errc::DisallowedPragma));
   job->store = this;
@@ -266,6 +295,9 @@ void Store::read(const std::shared_ptr<SqlJob>& job) {
 
 void Store::write(const std::shared_ptr<SqlJob>& job, bool read_only) {
   if (!replica_->is_leader()) return job->finished(fail(no_leader_here()));
+  if (!read_only) {
+    if (auto refused = integrity_->writes_refused()) return job->finished(fail(*std::move(refused)));
+  }
   pb::Request& request = job->request;
   request.set_read_only(read_only);
   if (!read_only && request.db_timeout_ns() > 0) return decide_timeout_then_write(job);

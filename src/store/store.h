@@ -27,6 +27,7 @@
 #include "replica/replica.h"
 #include "sql/read_pool.h"
 #include "sql/reader.h"
+#include "store/integrity.h"
 #include "store/keeper.h"
 #include "store/slow_log.h"
 
@@ -97,6 +98,10 @@ class Store {
   replica::Replica& replica() { return *replica_; }
   const replica::Replica& replica() const { return *replica_; }
   const executor::Executor& executor() const { return *executor_; }
+  Integrity& integrity() { return *integrity_; }
+  const Integrity& integrity() const { return *integrity_; }
+  // Puts a mark into the log by which the nodes are compared. Only the leader does it; errors as of a write.
+  void propose_proof(const pb::ProofMark& mark, std::function<void(Result<Index>)> done);
   sql::ReadPool& read_pool() { return *read_pool_; }
   bool ready() const;                        // own log applied, apply healthy
   DatabaseFacts database_facts() const;
@@ -157,6 +162,7 @@ class Store {
   io::Disk& disk_;
   Clock& clock_;
   std::unique_ptr<executor::Executor> executor_;
+  std::unique_ptr<Integrity> integrity_;
   std::unique_ptr<Machine> machine_;
   std::unique_ptr<sql::ReadPool> read_pool_;
   sql::ReaderOptions inline_options_;

@@ -36,6 +36,7 @@ namespace rq::transport {
 enum class CallType : std::uint8_t {
   NodeMeta = 1, Sql = 2, RemoveNode = 6, Notify = 7, Join = 8, StepDown = 12, Announce = 14, BackupOpen = 15, BackupRead = 16, BackupClose = 17,
   ReadImage = 20, HoldState = 21, Load = 22, Stage = 23,
+  Proof = 30, ProofOperation = 31,
 };
 
 struct Options {

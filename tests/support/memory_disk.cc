@@ -189,6 +189,15 @@ Result<> MemoryDisk::rename(const std::string& from, const std::string& to) {
   return {};
 }
 
+Result<> MemoryDisk::link(const std::string& from, const std::string& to) {
+  const std::lock_guard lock(mutex_);
+  const auto found = names_.find(from);
+  if (found == names_.end()) return fail(Errc::NotFound, "link " + from + ": No such file or directory");
+  RQ_CHECK(tick("link", from));
+  names_[to] = found->second;
+  return {};
+}
+
 Result<std::vector<std::string>> MemoryDisk::list(const std::string& dir) {
   const std::lock_guard lock(mutex_);
   std::vector<std::string> out;

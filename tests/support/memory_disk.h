@@ -52,6 +52,7 @@ class MemoryDisk final : public io::Disk {
   Result<> remove(const std::string& path) override;
   Result<> remove_dir(const std::string& path) override;
   Result<> rename(const std::string& from, const std::string& to) override;
+  Result<> link(const std::string& from, const std::string& to) override;
   Result<std::vector<std::string>> list(const std::string& dir) override;
   Result<bool> exists(const std::string& path) override;
   Result<> make_dirs(const std::string& dir) override;

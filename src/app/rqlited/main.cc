@@ -262,6 +262,7 @@ Result<> Server::form_cluster() {
   }
   const raft::ConfState stored = replica.stored_conf();
   if (const Result<> started = store_->start(); !started) die("failed to open store: " + started.error().text());
+  node_->set_proof_options({.scrub_interval = options_.scrub_int});
   node_->open(*store_);
   if (!joins) return {};
   cluster::JoinOptions options{.addresses = options_.join, .attempts = static_cast<int>(options_.join_attempts), .interval = options_.join_interval,
