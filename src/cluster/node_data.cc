@@ -55,6 +55,7 @@ void Node::backup(const http::BackupQuery& query, const http::Routing& routing, 
     if (source) return done({.source = *std::move(source)});
     done({.failure = source.error()});
   };
+  if (leader->empty() && open_store()->integrity().quarantined()) return done({.failure = Error{Errc::Busy, "this node is in quarantine"}});
   if (leader->empty()) return transfers->backup(query, opened);
   metrics_.counter("proxy", "remote_backups").add();
   pb::BackupOpenRequest message = backup_message(query);
