@@ -97,6 +97,7 @@ class FakeBackend final : public Backend {
   void snapshot(std::uint64_t, ReplyFn) override {}
   void reap(ReplyFn) override {}
   void ready(const ReadyQuery&, ReplyFn) override {}
+  void proof(const ProofQuery&, const Routing&, ReplyFn) override {}
 };
 
 class ApiTransfer : public ::testing::Test {

@@ -26,6 +26,8 @@ template <class... Ts>
 struct Overloaded : Ts... {
   using Ts::operator()...;
 };
+template <class... Ts>
+Overloaded(Ts...) -> Overloaded<Ts...>;   // clang 16 doesn't find it by itself
 
 }  // namespace
 
