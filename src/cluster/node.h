@@ -57,12 +57,9 @@ class Node final : public http::Backend, public replica::Replica::Events {
 
   void set_net_poster(NetPoster poster);        // before the HTTP server takes requests
   void set_image_options(ImageOptions options) { image_options_ = options; }   // before open()
-<<<<<<< HEAD
   // As whom this node announces itself when auth is on (-join-as); before open().
   void set_own_credentials(std::function<http::Credentials()> credentials) { own_credentials_ = std::move(credentials); }
-=======
   void set_proof_options(const ProofOptions& options) { proof_options_ = options; }   // before open()
->>>>>>> 4fd0cbd (cluster, store: nodes compare their databases and heal the one that differs)
   // Handlers for the transport; call once, before open().
   transport::Transport::Handlers handlers();
   struct Upkeep {                               // set before open()
@@ -126,6 +123,8 @@ class Node final : public http::Backend, public replica::Replica::Events {
   void cancel_waits();                          // a stop signal: every wait_until() ends
   bool canceled() const;
   bool allowed(const http::Credentials& who, std::string_view permission) const;
+  bool identify_first(const pb::Credentials& who, transport::CallType type, const std::string& payload,
+                      const std::shared_ptr<transport::Responder>& responder);
 
  private:
   class LocalJob;
@@ -158,12 +157,6 @@ class Node final : public http::Backend, public replica::Replica::Events {
   void serve_load(const std::string& payload, std::shared_ptr<transport::Responder> responder);
   Images::World world() const;
   std::string node_meta() const;
-<<<<<<< HEAD
-  bool allowed(const http::Credentials& who, std::string_view permission) const;
-  bool identify_first(const pb::Credentials& who, transport::CallType type, const std::string& payload,
-                      const std::shared_ptr<transport::Responder>& responder);
-=======
->>>>>>> 4fd0cbd (cluster, store: nodes compare their databases and heal the one that differs)
   void remove_locally(const std::string& node_id, SteadyTime deadline, std::function<void(Result<>)> done);
   void step_down_locally(const std::string& node_id, bool wait, SteadyTime deadline, std::function<void(Result<>)> done);
   // Runs `local` here if we lead, else sends (type, payload) to the leader; again while it had no effect.

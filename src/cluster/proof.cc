@@ -369,6 +369,7 @@ void Proof::scrub_when_due() {
 void Proof::serve_operation(const std::string& payload, std::shared_ptr<transport::Responder> responder) {
   pb::ProofOperation operation;
   if (!operation.ParseFromString(payload)) return responder->reply(fail(Errc::BadRequest, "unreadable request"));
+  if (node_.identify_first(operation.credentials(), CallType::ProofOperation, payload, responder)) return;
   const http::Credentials who{operation.credentials().username(), operation.credentials().password()};
   const bool trusts = operation.kind() == pb::ProofOperation::TRUST;
   if (!node_.allowed(who, trusts ? "load" : "status")) return responder->reply(fail(Errc::Unauthorized));

@@ -530,9 +530,12 @@ void Api::proof(Context& context) {
   const bool acts = parameters.scrub || parameters.trust;
   if (acts != (exchange.request.method == "POST")) return respond_empty(exchange, 405, true);
   // To say which data is right takes more than to look.
-  const bool may_trust = options_.credentials == nullptr || !parameters.trust ||
-                         options_.credentials->allows(context.credentials.username, context.credentials.password, "load");
-  if (!may_trust) return respond_empty(exchange, 401, true);
+  const auto may_trust = [&] {
+    if (options_.authority == nullptr) return true;
+    const std::optional<auth::Caller> caller = options_.authority->identify(context.credentials.username, context.credentials.password);
+    return caller && caller->may("load");
+  };
+  if (parameters.trust && !may_trust()) return respond_empty(exchange, 401, true);
   backend_.proof({.scrub = parameters.scrub, .pretty = parameters.pretty, .trust = parameters.trust}, routing(context), replier(context));
 }
 

@@ -46,8 +46,8 @@ void sql_text(std::string_view input) {
 void credentials(std::string_view input) {
   const Result<auth::CredentialStore> store = auth::CredentialStore::parse(std::string(input));
   if (!store) return;
-  (void)store->allows("bob", "secret", "status");
-  (void)store->allows("", "", "all");
+  for (const auth::User* user : {store->find("bob"), store->everybody()})
+    if (user != nullptr) (void)user->may("status");
 }
 
 // Arguments are separated by NUL bytes, as in /proc/PID/cmdline.
