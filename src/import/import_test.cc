@@ -183,6 +183,19 @@ TEST(Import, FoldsTheWalOfAnInterruptedV8Snapshot) {
   }
 }
 
+TEST(Import, FindsTheImageThatAnInterruptedUpgradeMoved) {
+  Files files = fixture("v9-crash");
+  auto image = files.extract("rsnapshots/2-10-1795417383997.db");
+  image.key() = "wsnapshots.tmp/2-10-1795417383997/data.db";
+  files.insert(std::move(image));
+  MemoryDisk disk;
+  const DiskVfs vfs(disk);
+  put(disk, "/old", files);
+  const auto report = import_and_place(disk, options_for(disk, vfs, "/old", "/new"));
+  ASSERT_TRUE(report) << report.error().text();
+  EXPECT_TRUE(same(lines_of_file(vfs, "/new/db.sqlite"), lines_of_sql(expected_sql("v9-crash"))));
+}
+
 TEST(Import, PrefersTheNewerLayout) {
   MemoryDisk disk;
   const DiskVfs vfs(disk);
