@@ -138,6 +138,21 @@ void Node::open(store::Store& store) {
   changed_.notify_all();
 }
 
+void Node::stop_parking() {
+  std::vector<Parked> parked;
+  {
+    const std::lock_guard lock(mutex_);
+    parking_ = false;
+    parked.swap(parked_);
+  }
+  for (Parked& one : parked) fail_call(*one.call, {Errc::LeaderNotFound, {}});
+}
+
+void Node::pause(std::chrono::nanoseconds time) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_until(lock, clock_.now() + time, [this] { return stopping_; });
+}
+
 void Node::close() {
   std::vector<Parked> parked;
   {
@@ -290,7 +305,7 @@ void Node::park(const std::shared_ptr<http::SqlCall>& call, SteadyTime until, Er
     until = now + std::min<std::chrono::nanoseconds>(kParkMax, call->routing.timeout);
   {
     const std::lock_guard lock(mutex_);
-    if (!stopping_ && now < until) {
+    if (!stopping_ && parking_ && now < until) {
       parked_.push_back({call, until, std::move(last)});
       changed_.notify_all();
       return;

@@ -67,6 +67,7 @@ class Node final : public http::Backend, public replica::Replica::Events {
   };
   void set_upkeep(const Upkeep& upkeep) { upkeep_ = upkeep; }
   void open(store::Store& store);               // the store is started; from now on requests are served
+  void stop_parking();                          // a stop has begun: who waits for a leader is told that there is none
   void close();                                 // before the store stops; parked requests fail. Twice is fine
 
   // http::Backend
@@ -117,6 +118,7 @@ class Node final : public http::Backend, public replica::Replica::Events {
   bool wait_until(SteadyTime deadline, const std::function<bool()>& condition);
   void cancel_waits();                          // a stop signal: every wait_until() ends
   bool canceled() const;
+  void pause(std::chrono::nanoseconds time);    // ends early only when the node is closed
 
  private:
   class LocalJob;
@@ -183,7 +185,7 @@ class Node final : public http::Backend, public replica::Replica::Events {
   std::vector<std::function<void()>> later_;    // tried again with the parked requests
   std::size_t announce_turn_ = 0;               // which member is asked next while no leader is known
   NotifyHandler notify_handler_;
-  bool stopping_ = false, canceled_ = false, wake_ = false;
+  bool stopping_ = false, canceled_ = false, wake_ = false, parking_ = true;
   bool announcing_ = false;
   SteadyTime announce_again_, reap_again_;
   bool reaping_ = false;

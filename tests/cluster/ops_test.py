@@ -100,6 +100,81 @@ def test_foreign_files_in_the_data_directory():
         assert sorted(set(os.listdir(n.dir)) & {"lost+found", ".snapshot", "notes.txt", "raft.db.bak"}) == [".snapshot", "lost+found", "notes.txt", "raft.db.bak"]
 
 
+def begin(node, method, path, body, rest=b""):
+    """Sends a request and leaves its connection open."""
+    s = socket.create_connection(("127.0.0.1", node.http))
+    data = json.dumps(body).encode() if not isinstance(body, bytes) else body
+    s.sendall(b"%s %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+              % (method.encode(), path.encode(), len(data) + len(rest), data))
+    return s
+
+
+ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c) SELECT count(*) FROM c"
+
+
+def test_every_stop_ends_in_time():
+    """Half a request, an endless read, an endless write, a queued write, no quorum, hung peers: five seconds for all of it."""
+    with Cluster(3) as c:
+        c.start()
+        leader = c.leader()
+        leader.execute("CREATE TABLE t(v)")
+        followers = c.followers()
+        open_ones = []
+        for n in c.nodes:
+            open_ones.append(begin(n, "POST", "/db/execute", b"[", rest=b" " * 100))
+            open_ones.append(begin(n, "POST", "/db/query?level=none", [ENDLESS]))
+            s = socket.create_connection(("127.0.0.1", n.http))
+            s.sendall(b"GET /sta")
+            open_ones.append(s)
+        open_ones.append(begin(leader, "POST", "/db/execute", ["INSERT INTO t " + ENDLESS]))
+        for f in followers:
+            f.process.send_signal(signal.SIGSTOP)          # they take connections and say nothing
+        for f in [leader]:
+            open_ones.append(begin(f, "POST", "/db/execute", ["INSERT INTO t VALUES(1)"]))
+            open_ones.append(begin(f, "POST", "/db/execute?queue&wait&noleader", ["INSERT INTO t VALUES(2)"]))
+            open_ones.append(begin(f, "POST", "/db/execute?queue&noleader", ["INSERT INTO t VALUES(3)"]))
+        begun = time.monotonic()
+        assert leader.stop() == 0
+        alone = time.monotonic() - begun
+        assert alone < 5, alone
+        times = [alone]
+        for f in followers:                                # one after the other: the last one has no quorum at all
+            begun = time.monotonic()
+            f.process.send_signal(signal.SIGTERM)
+            f.process.send_signal(signal.SIGCONT)
+            assert f.process.wait(20) == 0
+            times.append(time.monotonic() - begun)
+            assert times[-1] < 5, times
+        print("   stops took", ", ".join("%.2f s" % t for t in times))
+        for s in open_ones:
+            s.close()
+
+
+def test_stop_without_a_quorum_also_with_self_removal():
+    with Cluster(3, args=["-raft-cluster-remove-shutdown"]) as c:
+        c.start()
+        last = c.leader()
+        for f in c.followers():
+            f.kill()
+        sock = begin(last, "POST", "/db/execute", ["CREATE TABLE t(v)"])
+        begun = time.monotonic()
+        assert last.stop() == 1
+        assert time.monotonic() - begun < 5
+        assert "failed to remove this node from cluster before shutdown: " in last.log()
+        sock.close()
+
+
+def test_a_stop_signal_ends_the_wait_for_founders():
+    with Cluster(1) as c:
+        n = c.nodes[0]
+        n.start(join=[n.raft_addr, "127.0.0.1:1"], extra=["-bootstrap-expect", "3"])
+        wait_for(lambda: "failed to notify" in n.log() or "notify" in n.log(), "the first round")
+        begun = time.monotonic()
+        assert n.stop() == 1
+        assert time.monotonic() - begun < 2
+        assert "clustering failure: " in n.log() and "boot canceled" in n.log(), n.log()
+
+
 def test_json_log():
     with Cluster(1, args=["-log-format", "json", "-log-level", "WARN"]) as c:
         n = c.nodes[0].start().wait_ready()

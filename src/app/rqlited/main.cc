@@ -209,7 +209,7 @@ void Server::start_edges() {
   Result<app::PortTls> http_tls = app::http_tls(options_);
   if (!http_tls) die(http_tls.error().text());
   http_tls_ = *std::move(http_tls);
-  auto http = http::Server::listen(options_.http_addr, net_threads, {}, http_tls_.server);
+  auto http = http::Server::listen(options_.http_addr, net_threads, {.drain = std::chrono::milliseconds(1200)}, http_tls_.server);
   if (!http) die("failed to start HTTP server: " + http.error().text());
   http_ = *std::move(http);
   http::ApiOptions api{.version = kVersion, .allow_origin = options_.http_allow_origin, .bind_addr = options_.http_addr,
@@ -278,22 +278,23 @@ Result<> Server::form_cluster() {
 int Server::stop() {
   int code = 0;
   log::info("http", "closing HTTP service on " + options_.http_addr);
-  // Queued writes that were acknowledged are written first; then nobody new comes in.
-  api_->stop_queue(std::chrono::milliseconds(1000));
+  // Queued writes that were acknowledged are written first; then nobody new comes in. All limits together stay below five
+  // seconds, also without a quorum.
+  api_->stop_queue(std::chrono::milliseconds(700));
   if (store_ && options_.raft_cluster_remove_shutdown) {
     if (const Result<> removed = cluster::Formation::remove_self(*node_, join_credentials()); !removed) {
       log::error("rqlited", "failed to remove this node from cluster before shutdown: " + removed.error().text());
       code = 1;
     }
-  }
-  if (store_ && options_.raft_shutdown_stepdown && store_->replica().is_leader() && node_->conf().voters.size() > 1) {
+  } else if (store_ && options_.raft_shutdown_stepdown && store_->replica().is_leader() && node_->conf().voters.size() > 1) {
     log::info("rqlited", "stepping down as Leader before shutdown");
     auto done = std::make_shared<std::promise<Result<>>>();
     auto future = done->get_future();
-    store_->replica().transfer(RaftId{}, clock_.now() + std::chrono::seconds(2), [done](Result<> result) { done->set_value(std::move(result)); });
+    store_->replica().transfer(RaftId{}, clock_.now() + std::chrono::milliseconds(1500), [done](Result<> result) { done->set_value(std::move(result)); });
     if (const Result<> moved = future.get(); !moved) log::warn("rqlited", "leadership was not handed over: " + moved.error().text());
   }
   profiles_.stop();
+  node_->stop_parking();
   if (store_) store_->interrupt();      // a runaway statement must not hold the drain up
   if (authority_) authority_->stop();
   http_->stop();
