@@ -50,6 +50,15 @@ void fill(pb::Credentials& out, const http::Credentials& in) {
   out.set_password(in.password);
 }
 
+std::string_view remote_counter(const pb::Request& request, bool failed) {
+  if (request.load() && !failed) return "remote_loads";
+  switch (request.kind()) {
+    case pb::Request::EXECUTE: return failed ? "remote_executions_failed" : "remote_executions";
+    case pb::Request::QUERY: return failed ? "remote_queries_failed" : "remote_queries";
+    default: return failed ? "remote_requests_failed" : "remote_requests";
+  }
+}
+
 std::string_view refused_text(const pb::Request& request) {
   if (request.load()) return "remote load not authorized";
   switch (request.kind()) {
@@ -275,6 +284,7 @@ void Node::forward(const std::shared_ptr<http::SqlCall>& call, SteadyTime parked
   message.set_linearizable_timeout_ns(call->linearizable_timeout.count());
   std::string payload = message.SerializeAsString();
   message.mutable_request()->Swap(&call->request);
+  metrics_.counter("proxy", remote_counter(call->request, false)).add();
   transport_.call(leader->member.raft_addr, CallType::Sql, std::move(payload), deadline,
                   [this, call, addr = leader->member.raft_addr, parked_until](Result<std::string> response) {
                     forwarded(call, addr, parked_until, std::move(response));
@@ -294,6 +304,7 @@ void Node::forwarded(const std::shared_ptr<http::SqlCall>& call, const std::stri
   const bool repeatable = is_read(call->request) && (error.code == Errc::Closed || error.code == Errc::Canceled ||
                                                      error.code == Errc::LeadershipLost);
   if (had_no_effect(error) || repeatable) return park(call, parked_until, error);
+  metrics_.counter("proxy", remote_counter(call->request, true)).add();
   if (error.code == Errc::Unauthorized)
     return fail_call(*call, {Errc::Unauthorized, std::string(refused_text(call->request))});
   fail_call(*call, error.code == Errc::Canceled ? Error{Errc::LeadershipLost, {}} : error);
@@ -776,6 +787,7 @@ void Node::step_down(std::string node_id, bool wait, const http::Routing& routin
   message.set_node_id(node_id);
   message.set_wait(wait);
   fill(*message.mutable_credentials(), routing.credentials);
+  metrics_.counter("proxy", "remote_stepdowns").add(has_leader() && !open_store()->replica().is_leader() ? 1 : 0);
   at_leader(CallType::StepDown, message.SerializeAsString(), routing,
             [this, node_id, wait](std::function<void(Result<>)> done) {
               step_down_locally(node_id, wait, clock_.now() + kMembershipTimeout, std::move(done));

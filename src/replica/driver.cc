@@ -306,7 +306,9 @@ void Driver::carry_out(raft::Ready&& ready) {
   for (raft::ReadState& read : ready.reads) {
     const auto batch = reads_issued_.find(context_number(read.context));
     if (batch == reads_issued_.end()) continue;     // re-issued meanwhile
-    stats_.read_index.record(clock_.now() - batch->second.issued);
+    const auto waited = clock_.now() - batch->second.issued;
+    stats_.read_index.record(waited);
+    stats_.last_read_index_us.set(std::chrono::duration_cast<std::chrono::microseconds>(waited).count());
     std::vector<ReadDone> done;
     for (auto& waiting : batch->second.reads) done.push_back(std::move(waiting.first));
     reads_issued_.erase(batch);

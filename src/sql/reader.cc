@@ -104,6 +104,7 @@ Reader::Ran Reader::run(const pb::Request& request, command::Outcome& outcome, c
   for (const pb::Statement& statement : request.statements()) {
     if (timed_out || clock_passed(budget)) {
       timed_out = true;
+      ++outcome.failed;
       writer.error("query timeout", ResultWriter::Failed::Read);
       continue;
     }
@@ -119,12 +120,14 @@ Reader::Ran Reader::run(const pb::Request& request, command::Outcome& outcome, c
     }
     if (why == Stop::Deadline) {
       timed_out = true;
+      ++outcome.failed;
       writer.error("query timeout", ResultWriter::Failed::Read);
       continue;
     }
     // A statement that doesn't compile on /db/request has no rows to show; on /db/query and at run time it has none either.
     const bool compiled = compiled_;
     const bool as_read = request.kind() == pb::Request::QUERY || compiled;
+    ++outcome.failed;
     writer.error(done.error().detail, as_read ? ResultWriter::Failed::Read : ResultWriter::Failed::Other);
   }
   connection_->disarm();

@@ -353,6 +353,153 @@ def test_slow_query_log():
         assert metrics(n).get("rqlite_slow_queries_total") >= 2
 
 
+def sample(name):
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "samples", name)) as f:
+        return [x.strip() for x in f if not x.startswith("#")]
+
+
+def test_status_and_variables_have_every_name_of_the_reference():
+    kinds = {"o": dict, "a": list, "s": str, "b": bool, "n": (int, float), "null": type(None)}
+    with Cluster(2) as c:
+        c.start()
+        leader = c.leader()
+        leader.json("GET", "/nodes")
+        status = leader.status()
+        for line in sample("status.txt"):
+            path, kind = line.rsplit(" ", 1)
+            at = status
+            for name in path.split("/"):
+                assert isinstance(at, dict) and name in at, path
+                at = at[name]
+            assert isinstance(at, kinds[kind]) and (kind != "n" or not isinstance(at, bool)), (path, at)
+        assert leader.status("store.raft.state") == "Leader"
+        assert leader.status("http.queue._default.max_size") == 1024
+        assert leader.request("GET", "/status?key=no.such")[1] == "{}"
+        assert leader.request("GET", "/status?key=store.raft.state.below")[1] == '"Leader"'
+        variables = leader.json("GET", "/debug/vars")
+        for line in sample("debug_vars.txt"):
+            group, _, names = line.partition(": ")
+            assert group in variables, group
+            for name in names.split():
+                assert name in variables[group], (group, name)
+        text = leader.request("GET", "/debug/vars")[1]
+        assert re.fullmatch(r'\{\n("[a-z.]+": .*,\n)+"[a-z.]+": .*\n\}\n', text), text[:200]
+        assert variables["cmdline"][0] == BINARY and variables["memstats"]["Alloc"] > 0
+
+
+def test_counters_count():
+    with Cluster(2) as c:
+        c.start()
+        leader = c.leader()
+        follower = c.followers()[0]
+        follower.execute("CREATE TABLE t(v)", "INSERT INTO t VALUES(1)")
+        follower.rows("SELECT * FROM t")
+        assert follower.json("POST", "/db/query", ["SELECT * FROM nosuch"])["results"][0]["error"]
+        assert follower.request("POST", "/leader?wait", {"id": "nosuch"})[0] == 500
+        leader.rows("SELECT 1", "linearizable")
+        expected = {("proxy", "remote_executions"): 1, ("proxy", "remote_queries"): 2, ("proxy", "remote_stepdowns"): 1,
+                    ("http", "executions"): 1, ("http", "execute_stmts_rx"): 2}
+        for (group, name), value in expected.items():
+            assert variable(follower, group, name) == value, (group, name, variable(follower, group, name))
+        expected = {("db", "executions"): 2, ("db", "queries"): 3, ("db", "query_errors"): 1, ("cluster", "num_execute_req"): 1,
+                    ("cluster", "num_query_req"): 2, ("cluster", "num_stepdown_req"): 1, ("store", "num_verify_leader"): 1, ("store", "num_joins"): 1}
+        for (group, name), value in expected.items():
+            assert variable(leader, group, name) == value, (group, name, variable(leader, group, name))
+        assert variable(leader, "store", "num_uncompressed_commands") >= 1
+        leader.stop()
+        leader.start().wait_ready()
+        assert variable(leader, "store", "num_restores_start_skipped") == 1
+
+
+def test_leader_transfer_from_anywhere():
+    with Cluster(4) as c:
+        for i, n in enumerate(c.nodes):
+            n.start(join=[c.nodes[0].raft_addr] if i else None, extra=["-raft-non-voter"] if i == 3 else []).wait_ready()
+        wait_for(lambda: sum(x["voter"] for x in c.nodes[0].json("GET", "/nodes").values()) == 3, "three voters")
+        replica = c.nodes[3]
+        leader = c.leader()
+        target = next(n for n in c.nodes[:3] if n is not leader)
+        other = next(n for n in c.nodes[:3] if n not in (leader, target))
+        status, body = other.request("POST", "/leader", {"id": target.id})       # without wait, through a follower
+        assert (status, body) == (200, ""), (status, body)
+        wait_for(lambda: target.state() == "Leader" and other.leader() == target.id, "the named node to lead")
+        status, body = replica.request("POST", "/leader?wait", {"id": leader.id})
+        assert status == 200, body
+        wait_for(lambda: leader.state() == "Leader" and replica.leader() == leader.id, "the named node to lead again")
+        for path in ("/leader", "/leader?wait"):
+            status, body = other.request("POST", path, {"id": replica.id})
+            assert status == 500 and body.startswith("stepdown: "), (status, body)
+        assert leader.state() == "Leader"
+        assert other.request("POST", "/leader?wait", {"id": leader.id}) == (500, "stepdown: cannot step down to the current Leader\n")
+        assert other.request("POST", "/leader?wait", {"id": "nosuch"}) == (500, "stepdown: node not found in cluster\n")
+        assert other.request("POST", "/leader?wait", b"{")[0] == 400
+        status, body = other.request("POST", "/leader?wait")                     # to whom it may concern
+        assert status == 200, body
+        wait_for(lambda: c.leader() is not leader, "another leader")
+        for method, path in (("GET", "/leader"), ("GET", "/leader?pretty")):
+            node = other.json(method, path)
+            assert list(node) == ["id", "api_addr", "addr", "version", "voter", "reachable", "leader", "time", "time_s"] and node["leader"] is True
+        single = Node(c.base, "alone").start().wait_ready()
+        try:
+            status, body = single.request("POST", "/leader?wait")
+            assert status == 500 and body.startswith("stepdown: "), (status, body)
+        finally:
+            single.kill()
+
+
+def test_profiles():
+    with Cluster(1) as c:
+        path = os.path.join(c.base, "cpu.txt")
+        heap = os.path.join(c.base, "heap.txt")
+        n = c.nodes[0]
+        n.args = ["-cpu-profile", path, "-mem-profile", heap]
+        n.start().wait_ready()
+        assert n.request("GET", "/debug/pprof/profile?seconds=1")[0] == 500       # one at a time
+        assert "rq::replica::Replica::run_raft" in n.request("GET", "/debug/pprof/goroutine")[1]
+        assert "<malloc version" in n.request("GET", "/debug/pprof/heap")[1]
+        assert n.request("GET", "/debug/pprof/trace")[0] == 501
+        assert n.request("GET", "/debug/pprof/nosuch")[0] == 404
+        n.rows("WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x<1500000) SELECT count(*) FROM c")
+        assert n.stop() == 0
+        with open(path) as f:
+            assert re.search(r"^read-\d+;.*sqlite3VdbeExec.* \d+$", f.read(), re.M)
+        with open(heap) as f:
+            assert "allocated_bytes " in f.read()
+        n.args = []
+        n.start().wait_ready()
+        assert n.request("GET", "/debug/pprof/profile?seconds=1")[0] == 200
+        assert "Apache License" in n.request("GET", "/licenses")[1]
+        n.args = ["-cpu-profile", "/no/such/dir/file"]
+        n.stop()
+        n.start()
+        assert n.process.wait(10) == 1
+        assert "failed to create CPU profile file at /no/such/dir/file: " in n.log()
+
+
+def test_doctor():
+    with Cluster(2) as c:
+        n, other = c.nodes
+        flags = ["-node-id", n.id, "-http-addr", n.http_addr, "-raft-addr", n.raft_addr]
+        code, out, err = run("doctor", *flags, n.dir)
+        assert code == 0 and "[ ok ] ports: HTTP address %s is free\n" % n.http_addr in out, out + err
+        assert "disk: a synced write takes " in out and not os.path.exists(n.dir)
+        n.start().wait_ready()
+        code, out, err = run("doctor", *flags, n.dir)
+        assert code == 0 and "a node is running on " in out and "1 of 1 voters reachable, 1 needed, leader n1" in out, out + err
+        assert sorted(x for x in os.listdir(n.dir) if "doctor" in x) == []
+        other.start(join=[n.raft_addr]).wait_ready()
+        c.wait_voters(2)
+        other.kill()
+        code, out, err = run("doctor", *flags, n.dir)
+        assert code == 1 and "[BAD!] cluster: " in out and "node n2 at %s cannot be reached" % other.raft_addr in out, out + err
+        # ports of a stranger, a join address that nobody has, a wrong name, another node's directory
+        code, out, err = run("doctor", "-node-id", "n9", "-http-addr", n.http_addr, "-raft-addr", "127.0.0.1:%d" % free_port(),
+                             "-join", "127.0.0.1:1,no.such.host.invalid:4002", other.dir)
+        assert code == 1 and "is in use by another program" in out and "join address 127.0.0.1:1 cannot be reached" in out, out + err
+        assert "'no.such.host.invalid' cannot be resolved" in out and "the directory belongs to node n2, the flags say n9" in out, out
+        assert run("doctor")[0] == 2 and run("doctor", "-nosuch", "d")[0] == 2
+
+
 def main():
     wanted = sys.argv[1:]
     tests = [(n, f) for n, f in globals().items() if n.startswith("test_") and (not wanted or any(w in n for w in wanted))]

@@ -14,6 +14,7 @@
 #include "app/rqlited/commands.h"
 #include "app/rqlited/import.h"
 #include "app/rqlited/security.h"
+#include "app/rqlited/licenses.h"
 #include "app/rqlited/signals.h"
 #include "app/rqlited/version.h"
 #include "auth/authority.h"
@@ -27,6 +28,7 @@
 #include "http/api.h"
 #include "http/server.h"
 #include "io/posix_disk.h"
+#include "ops/counters.h"
 #include "ops/cpu_sampler.h"
 #include "ops/metrics_page.h"
 #include "ops/profiles.h"
@@ -218,8 +220,10 @@ void Server::start_edges() {
                                  .batch_size = static_cast<std::size_t>(options_.write_queue_batch_size),
                                  .timeout = options_.write_queue_timeout, .transaction = options_.write_queue_tx},
                        .command_line = arguments_,
-                       .licenses = "rqlite++ is under the MIT license. It contains SQLite (public domain), raft-rs (Apache-2.0), Boost (BSL-1.0), "
-                                   "OpenSSL (Apache-2.0), Protocol Buffers (BSD-3-Clause), RapidJSON (MIT), spdlog and fmt (MIT), xxHash (BSD-2-Clause), libxcrypt (LGPL-2.1).\n",
+                       .memstats = ops::memstats_json,
+                       .refresh_counters = [this] { ops::refresh_counters(metrics_, *node_); },
+                       .peer_pools = [this] { return ops::peer_pools_json(*node_); },
+                       .licenses = std::string(app::licenses()),
                        .syntax_error = syntax_error, .disallowed = is_disallowed,
                        .pprof = [this](std::string_view path, std::string_view query, http::ReplyFn reply) {
                          profiles_.handle(path, query, [reply = std::move(reply)](int status, std::string body) {
@@ -246,6 +250,8 @@ void Server::open_store() {
   Result<std::unique_ptr<store::Store>> store = store::Store::open(options, disk_, clock_, rng_, metrics_, *node_);
   if (!store) die("failed to open store: " + store.error().text());
   store_ = *std::move(store);
+  // The database file is never rebuilt at start: what the reference counts as a restore that could be left out.
+  if (preexisting_) metrics_.counter("store", "num_restores_start_skipped").add();
 }
 
 Result<> Server::form_cluster() {
@@ -345,6 +351,7 @@ void Server::write_profiles() {
 // The raft thread says how things are now; the text is made on the net thread that asked.
 void Server::show_metrics(unsigned net_thread, std::function<void(std::string)> reply) {
   const auto write = [this, reply = std::move(reply)](const std::optional<replica::View>& view) {
+    ops::refresh_counters(metrics_, *node_);
     reply(ops::metrics_text({*node_, *api_, *http_, metrics_, std::string(app::build_info().commit), started_}, view));
   };
   store::Store* store = node_->open_store();
