@@ -39,6 +39,7 @@ void Node::reap(http::ReplyFn reply) {
 }
 
 Result<std::string> Node::leader_url() const {
+  if (open_store() == nullptr) return fail(Errc::NotOpen);
   const std::optional<Leader> leader = leader_member();
   if (!leader) return fail(Errc::LeaderNotFound);
   if (leader->self) return std::string();

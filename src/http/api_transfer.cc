@@ -163,6 +163,8 @@ std::shared_ptr<BodySink> Api::load(Context& context) {
   metrics_.counter("http", "loads").add();
   const Result<std::string> url = backend_.leader_url();
   const bool redirect = context.target.parameters.redirect;
+  if (!url && url.error().code == Errc::NotOpen)
+    return respond(*context.exchange, 200, kJson, command::render_body({.error = url.error().text()}, 0)), nullptr;
   if (!url) {
     metrics_.counter("http", "leader_not_found").add();
     return respond_error(*context.exchange, redirect ? 500 : 503, url.error().text()), nullptr;
@@ -184,7 +186,7 @@ std::shared_ptr<BodySink> Api::replace(Context& context, bool boot) {
   Result<std::shared_ptr<UploadWriter>> upload = backend_.begin_upload({.gzip = gzip, .images_only = boot});
   if (upload) return std::make_shared<Replacement>(*this, std::move(context), boot, *std::move(upload));
   const Error& error = upload.error();
-  if (error.code == Errc::NotOpen) return respond_error(*context.exchange, boot ? 503 : 500, "store not ready"), nullptr;
+  if (error.code == Errc::NotOpen) return respond_error(*context.exchange, boot ? 503 : 500, boot ? error.text() : "store not ready"), nullptr;
   return respond_error(*context.exchange, error.code == Errc::Busy ? 503 : 500, error.text()), nullptr;
 }
 

@@ -47,7 +47,7 @@ class BeforeOpen : public testing::Test {
   Answer ask(const std::string& method, const std::string& target, const std::string& body = {}) {
     auto exchange = std::make_shared<TestExchange>();
     exchange->request = {.method = method, .target = target, .body = body, .content_type = "application/json", .has_content_length = true};
-    api_->handle(exchange);
+    if (!api_->open(exchange) && exchange->answers.empty()) api_->handle(exchange);      // as the server does
     EXPECT_EQ(exchange->answers.size(), 1u) << method << " " << target;
     return exchange->answers.empty() ? Answer{} : Answer{exchange->answers[0].status, exchange->answers[0].body};
   }
@@ -70,6 +70,7 @@ TEST_F(BeforeOpen, SqlSaysThatTheStoreIsNotOpen) {
   EXPECT_EQ(queued.status, 200);
   EXPECT_TRUE(queued.body.starts_with("{\"results\":[],\"sequence_number\":")) << queued;
   EXPECT_EQ(ask("GET", "/db/sql?q=SELECT%201").status, 200);
+  EXPECT_EQ(ask("POST", "/db/load", "CREATE TABLE t(v)"), not_open);
 }
 
 TEST_F(BeforeOpen, OperationsSayWhatIsMissing) {
@@ -79,6 +80,9 @@ TEST_F(BeforeOpen, OperationsSayWhatIsMissing) {
       {{"POST", "/leader"}, {503, "stepdown: store not open\n"}},
       {{"POST", "/leader?wait"}, {503, "stepdown: store not open\n"}},
       {{"POST", "/snapshot"}, {503, "store not open\n"}},
+      {{"POST", "/reap"}, {503, "store not open\n"}},
+      {{"POST", "/boot"}, {503, "store not open\n"}},
+      {{"GET", "/db/backup"}, {500, "store not open\n"}},
       {{"GET", "/readyz"}, {503, "[+]node ok\n[+]leader does not exist"}},
       {{"GET", "/readyz?sync"}, {503, "[+]node ok\n[+]leader does not exist"}},
       {{"GET", "/readyz?noleader"}, {200, "[+]node ok"}},
@@ -107,9 +111,8 @@ TEST_F(BeforeOpen, StatusHasWhatIsKnown) {
 }
 
 TEST_F(BeforeOpen, EverythingElseAnswersToo) {
-  for (const char* target : {"/debug/vars", "/debug/pprof/", "/licenses", "/metrics", "/console/", "/", "/nosuch", "/db/backup", "/debug/vars?key=http"})
+  for (const char* target : {"/debug/vars", "/debug/pprof/", "/licenses", "/metrics", "/console/", "/", "/nosuch", "/debug/vars?key=http"})
     EXPECT_GT(ask("GET", target).status, 0) << target;
-  for (const char* target : {"/boot", "/reap", "/db/load"}) EXPECT_GE(ask("POST", target).status, 400) << target;
 }
 
 }  // namespace

@@ -250,8 +250,6 @@ void Server::open_store() {
   Result<std::unique_ptr<store::Store>> store = store::Store::open(options, disk_, clock_, rng_, metrics_, *node_);
   if (!store) die("failed to open store: " + store.error().text());
   store_ = *std::move(store);
-  // The database file is never rebuilt at start: what the reference counts as a restore that could be left out.
-  if (preexisting_) metrics_.counter("store", "num_restores_start_skipped").add();
 }
 
 Result<> Server::form_cluster() {
