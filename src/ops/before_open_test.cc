@@ -18,6 +18,7 @@ class TestExchange final : public http::Exchange {
   void respond(http::Response&& response) override { answers.push_back(std::move(response)); }
   bool client_gone() const override { return false; }
   void after(std::chrono::nanoseconds, std::function<void()>) override {}
+  void on_net_thread(std::function<void()> work) override { work(); }
   std::vector<http::Response> answers;
 };
 
