@@ -17,7 +17,7 @@ constexpr auto kParkMax = std::chrono::seconds(5);           // how long a reque
 constexpr auto kParkedPause = std::chrono::milliseconds(10);
 constexpr auto kAnnounceEvery = std::chrono::milliseconds(200);    // until the leader knows our addresses
 constexpr int kLeaderHops = 100;                             // tries of an operation, 10 ms apart while there is no leader
-constexpr auto kTidyEvery = std::chrono::seconds(30);
+constexpr auto kTidyEvery = std::chrono::seconds(5);
 constexpr auto kMembershipTimeout = std::chrono::seconds(10);
 constexpr auto kReapEvery = std::chrono::milliseconds(200);
 
@@ -348,6 +348,7 @@ void Node::run_cluster_thread() {
     reap();
     if (const auto images = this->images(); images && clock_.now() >= tidy_at) {
       images->tidy();
+      mind_skip();
       tidy_at = clock_.now() + kTidyEvery;
     }
     lock.lock();
@@ -567,6 +568,8 @@ void Node::on_call(CallType type, std::string payload, std::shared_ptr<transport
     }
     case CallType::Load:
       return serve_load(payload, std::move(responder));
+    case CallType::Skip:
+      return serve_skip(payload, std::move(responder));
   }
   responder->reply(fail(Errc::Unsupported, "unknown call"));
 }

@@ -149,6 +149,8 @@ class Node final : public http::Backend, public replica::Replica::Events {
   void serve_backup(transport::CallType type, const std::string& payload, std::shared_ptr<transport::Responder> responder);
   void serve_step_down(const std::string& payload, std::shared_ptr<transport::Responder> responder);
   void serve_load(const std::string& payload, std::shared_ptr<transport::Responder> responder);
+  void serve_skip(const std::string& payload, std::shared_ptr<transport::Responder> responder);
+  void mind_skip();
   Images::World world() const;
   std::string node_meta() const;
   bool allowed(const http::Credentials& who, std::string_view permission) const;

@@ -211,6 +211,12 @@ class LoadWaiter final : public executor::SqlWaiter {
 
 }  // namespace
 
+void Store::propose_skip(Index index) {
+  pb::Proposal proposal;
+  proposal.set_skip_index(index.value);
+  replica_->propose({.bytes = proposal.SerializeAsString(), .alone = true, .waiter = nullptr});
+}
+
 void Store::load_image(const pb::LoadImage& image, std::function<void(Result<Index>)> done) {
   if (!replica_->is_leader()) return done(fail(no_leader_here()));
   pb::Proposal proposal;

@@ -112,6 +112,8 @@ class Store {
     const std::shared_lock lock(exchange_mutex_);
     open();
   }
+  // Asks the log to pass over the entry that stops apply; `recover -skip`. Only the leader's word gets there.
+  void propose_skip(Index index);
   std::string staging_dir() const { return options_.data_dir + "/staging"; }
   io::Disk& disk() { return disk_; }
   sql::ReadPool::Stats pool_stats() const { return read_pool_->stats(); }

@@ -34,6 +34,7 @@
 #include "ops/profiles.h"
 #include "sql/statement_facts.h"
 #include "store/node_file.h"
+#include "store/recover.h"
 #include "store/store.h"
 #include "transport/transport.h"
 
@@ -177,6 +178,9 @@ void Server::prepare_directory() {
   log::info("rqlited", (preexisting_ ? "preexisting node state detected in " : "no preexisting node state detected in ") + options_.data_dir +
                            (preexisting_ ? "" : ", node may be bootstrapping"));
   identity_ = identity_of(disk_, options_, to_import_, rng_);
+  const Result<bool> recovered = store::recover_membership(disk_, options_.data_dir, identity_);
+  if (!recovered) die("failed to open store: " + recovered.error().text());
+  if (*recovered) metrics_.counter("store", "num_recoveries").add();
 }
 
 // Ports first: who cannot have them must not touch the data. HTTP answers before the store is open.
