@@ -354,7 +354,7 @@ void Server::write_profiles() {
 void Server::show_metrics(unsigned net_thread, std::function<void(std::string)> reply) {
   const auto write = [this, reply = std::move(reply)](const std::optional<replica::View>& view) {
     ops::refresh_counters(metrics_, *node_);
-    reply(ops::metrics_text({*node_, *api_, *http_, metrics_, std::string(app::build_info().commit), started_}, view));
+    reply(ops::metrics_text({*node_, *api_, *http_, metrics_, std::string(app::build_info().commit), started_, options_.http_cert, options_.node_cert}, view));
   };
   store::Store* store = node_->open_store();
   if (store == nullptr) return write(std::nullopt);
