@@ -370,7 +370,8 @@ def test_http_clients_are_in_a_sandbox():
         node.execute("INSERT INTO t VALUES(2)")
         # A reader can't write, however it says it.
         for sql in ["DELETE FROM t", "INSERT INTO t VALUES(3)", "CREATE TABLE u(v)", "DROP TABLE t", "WITH x AS (SELECT 1) DELETE FROM t", "VACUUM", "REINDEX", "ANALYZE",
-                    "PRAGMA user_version=7", "SELECT 1; DELETE FROM t", "BEGIN; COMMIT; DELETE FROM t", "DELETE FROM t RETURNING v", "CREATE TRIGGER x AFTER INSERT ON t BEGIN SELECT 1; END"]:
+                    "PRAGMA user_version=7", "SELECT 1; DELETE FROM t", "BEGIN; COMMIT; DELETE FROM t", "DELETE FROM t RETURNING v",
+                    "CREATE TRIGGER x AFTER INSERT ON t BEGIN SELECT 1; END"]:
             for path in ("/db/query", "/db/query?level=none", "/db/query?level=strong", "/db/query?level=linearizable", "/db/query?transaction"):
                 status, text = node.request("POST", path, [sql])
                 assert status == 200 and "error" in text, (path, sql, text)
