@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 
 from harness import BINARY, Node, free_port, wait_for
 
@@ -421,6 +422,7 @@ def test_https_with_client_certificates():
                 assert b"400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n" in s.makefile("rb").read()
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            warnings.simplefilter("ignore", DeprecationWarning)
             context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
             with socket.create_connection(("127.0.0.1", node.http)) as s:
                 assert plain_error(lambda: context.wrap_socket(s))[1] is not None
@@ -568,8 +570,8 @@ def body_of_a_gigabyte(node, until, chunked, answers):
 
 
 def test_hostile_traffic_hurts_nobody_else():
-    """Silent connections, half headers, header bombs, huge bodies, noise on both ports; a client goes on meanwhile."""
-    seconds, connections = 12, 5000
+    """Silent connections, half headers, header bombs, huge bodies, noise on both ports; a client goes on meanwhile. For longer: RQ_HOSTILE_SECONDS."""
+    seconds, connections = int(os.environ.get("RQ_HOSTILE_SECONDS", "12")), 5000
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with folder() as (base, nodes):
