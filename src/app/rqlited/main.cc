@@ -2,6 +2,7 @@
 // the opposite order (spec cluster.md section 2).
 #include <malloc.h>
 #include <sqlite3.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -406,6 +407,14 @@ int Server::run(app::Signals& signals) {
   return stop();
 }
 
+// Connections are files: as many as the system grants. Go's runtime does the same.
+void raise_file_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -421,6 +430,7 @@ int main(int argc, char** argv) {
   log::set_level(log::parse_level(options.log_level).value_or(log::Level::Info));
   log::set_raft_level(log::parse_level(options.raft_log_level).value_or(log::Level::Info));      // as the reference takes unknown words
   log::set_format(options.log_format == "json" ? log::Format::Json : log::Format::Text);
+  raise_file_limit();
   app::Signals signals;
   const int code = Server(options, argc, argv).run(signals);
   std::fflush(nullptr);
