@@ -183,6 +183,26 @@ TEST(Import, FoldsTheWalOfAnInterruptedV8Snapshot) {
   }
 }
 
+// v10: a snapshot that came over the network has its WALs beside the image.
+TEST(Import, FoldsTheWalsOfASnapshotThatWasInstalled) {
+  const Files v10 = fixture("v10-crash");
+  const std::string full = "wsnapshots/2-7-1795417383967", increment = "wsnapshots/2-10-1795417383997";
+  const std::string installed = "wsnapshots/2-10-1795417399999";
+  MemoryDisk disk;
+  const DiskVfs vfs(disk);
+  put(disk, "/old", {{"raft.db", v10.at("raft.db")},
+                     {full + "/meta.json", v10.at(full + "/meta.json")},
+                     {full + "/data.db", "older ones don't matter"},
+                     {installed + "/meta.json", v10.at(increment + "/meta.json")},
+                     {installed + "/data.db", v10.at(full + "/data.db")},
+                     {installed + "/data.db.crc32", v10.at(full + "/data.db.crc32")},
+                     {installed + "/data-00000000.wal", v10.at(increment + "/000001795417383991824219-000001.wal")},
+                     {installed + "/data-00000000.wal.crc32", v10.at(increment + "/000001795417383991824219-000001.wal.crc32")}});
+  const auto report = import_and_place(disk, options_for(disk, vfs, "/old", "/new"));
+  ASSERT_TRUE(report) << report.error().text();
+  EXPECT_TRUE(same(lines_of_file(vfs, "/new/db.sqlite"), lines_of_sql(expected_sql("v10-crash"))));
+}
+
 TEST(Import, FindsTheImageThatAnInterruptedUpgradeMoved) {
   Files files = fixture("v9-crash");
   auto image = files.extract("rsnapshots/2-10-1795417383997.db");
