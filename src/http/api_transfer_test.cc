@@ -15,6 +15,7 @@ class FakeExchange final : public Exchange {
   void respond(Response&& response) override {
     ++answers;
     answer = std::move(response);
+    later = nullptr;                         // it holds this exchange
   }
   bool client_gone() const override { return gone; }
   void after(std::chrono::nanoseconds, std::function<void()> work) override { later = std::move(work); }
