@@ -49,6 +49,11 @@ def staged(node):
     return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
 
 
+def wal_salts(node):
+    with open(node.dir + "/db.sqlite-wal", "rb") as f:
+        return f.read(24)[16:]
+
+
 class Memory:
     """Highest resident memory of a process within a block, above what it had at the beginning."""
 
@@ -130,8 +135,14 @@ def test_a_failing_backup_is_cut_off():
     with Cluster(1) as c:
         node = c.start().nodes[0]
         fill(node, 20)
-        node.request("POST", "/snapshot")
-        node.execute("CREATE TABLE u(v)")        # SQLite's WAL begins anew: the file is what is read
+        node.execute("CREATE TABLE u(v)")
+        salts = wal_salts(node)
+
+        def begun_anew():                        # SQLite's WAL: from then on the file is what is read
+            node.request("POST", "/snapshot")
+            node.execute("INSERT INTO u VALUES(1)")
+            return wal_salts(node) != salts
+        wait_for(begun_anew, "a new WAL", pause=0.1)
         node.stop()
         with open(node.dir + "/db.sqlite", "r+b") as f:
             f.seek(10 * MIB)
