@@ -22,6 +22,7 @@ enum class Mutant : std::uint8_t {
   AnswerOnPropose, RetryOpenWrite, ReadBeforeApplied, ReadWithoutQuorum, WeakAsLinearizable,                 // answers
   CountVotesTwice, CountRejections, CommitWithoutMajority, ConfNotStored, BareConfStart, ReceiverNotNamed,   // consensus
   OldIdOnWipedDisk, NoPromotion, DropFetches, NoElection,
+  CompactAhead, SnapshotWithoutMembership, InstallWithoutImage, HoleInImage, ImageNotSynced, LostSnapshotNotReported,   // snapshots
 };
 
 std::string_view name_of(Mutant mutant);

@@ -121,6 +121,9 @@ void Nemesis::begin() {
     replace(*node);
   });
   every(settings_.rot, on_some(&Nemesis::rot));
+  every(settings_.snapshot_cut, [this] {
+    for (const auto& node : shared_.nodes) node->cut_install();
+  });
   if (settings_.drift_permille > 0)
     for (const auto& node : shared_.nodes) node->clock().run_at(static_cast<int>(world_.below(2 * settings_.drift_permille)) - static_cast<int>(settings_.drift_permille));
   look_after();

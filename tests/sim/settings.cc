@@ -33,6 +33,8 @@ Settings Settings::draw(std::uint64_t seed) {
   s.wal_bytes_hard = s.wal_bytes_soft * pick<std::uint64_t>(rng, {2, 16});
   s.snapshot_entries = pick<std::uint64_t>(rng, {0, 20, 100});
   s.trailing_entries = pick<std::uint64_t>(rng, {0, 5, 64});
+  s.log_bytes_max = pick<std::uint64_t>(rng, {64 << 10, 1 << 20});
+  s.piece_bytes = pick<std::size_t>(rng, {4 << 10, 16 << 10, 1 << 20});
   s.apply_queue_entries = pick<std::size_t>(rng, {3, 1000});
   s.wire_codec = rng.below(4) == 0;
 
