@@ -199,6 +199,7 @@ class DiskLog final : public Log {
   std::deque<Segment> segments_;
   std::uint64_t synced_ = 0;            // bytes of the last segment that are durable
   bool dirty_ = false;
+  std::deque<std::string> dropped_;     // segments that compact() has yet to remove, oldest first; its thread alone
   bool beginning_cut_ = false;          // replay: by compact(), not by a snapshot
   bool spare_ready_ = false, spare_failed_ = false;
   std::uint64_t spare_capacity_ = 0;
@@ -549,7 +550,6 @@ Result<std::vector<Entry>> DiskLog::read(Index first, Index last, std::size_t by
 
 // A crash between two removals leaves a log that begins later: each segment carries what its predecessors said.
 Result<> DiskLog::compact(Index first_kept, Index first_needed, std::uint64_t bytes_max) {
-  std::vector<std::string> dropped;
   {
     const std::lock_guard lock(mutex_);
     if (stopped_) return fail(*stopped_);
@@ -561,7 +561,7 @@ Result<> DiskLog::compact(Index first_kept, Index first_needed, std::uint64_t by
       const std::uint64_t next = base.base_index.value + 1;
       if (next > first_kept.value && (next > first_needed.value || total <= bytes_max)) break;
       total -= oldest.capacity;
-      dropped.push_back(oldest.path);
+      dropped_.push_back(oldest.path);
       // A replaced tail may have begun before this segment: the term that its header names is not that of the entry there now.
       if (base.base_index > state_.snapshot.index) {
         state_.snapshot = {base.base_index, base.base_index >= state_.first ? state_.term_of(base.base_index) : base.base_term};
@@ -574,8 +574,13 @@ Result<> DiskLog::compact(Index first_kept, Index first_needed, std::uint64_t by
     }
   }
   // Oldest first: what a crash leaves has no gap. Taking large files away may take time; appends go on.
-  for (const std::string& path : dropped) RQ_CHECK(disk_.remove(path));
-  return dropped.empty() ? Result<>() : disk_.sync_dir(dir_);
+  // One that can't be removed stops it here, and is tried first the next time: a younger one without it would be a gap.
+  if (dropped_.empty()) return {};
+  while (!dropped_.empty()) {
+    if (const Result<> removed = disk_.remove(dropped_.front()); !removed && removed.error().code != Errc::NotFound) return removed;
+    dropped_.pop_front();
+  }
+  return disk_.sync_dir(dir_);
 }
 
 }  // namespace

@@ -369,6 +369,31 @@ TEST(Log, CompactsBehindATailThatWasReplaced) {
   for (const Entry& one : *read) EXPECT_EQ(one.term, Term{2});
 }
 
+// A segment that could not be removed must not be left behind a gap: the log would not open any more.
+TEST(Log, AFailedRemovalIsMadeUpFor) {
+  for (std::uint64_t failing = 1; failing <= 4; ++failing) {
+    MemoryDisk disk;
+    auto opened = must_open(disk);
+    ASSERT_TRUE(opened.log->append(kBootstrap));
+    std::uint64_t next = 2;
+    const auto fill = [&] {
+      for (int i = 0; i < 100; ++i, ++next) ASSERT_TRUE(opened.log->append({.entries = std::vector{entry(next, 1, std::string(900, 'p'))}}));
+      ASSERT_TRUE(opened.log->sync());
+    };
+    fill();
+    disk.fail_call(failing, Errc::Io);
+    (void)opened.log->compact(Index{next - 2});
+    disk.heal();
+    fill();
+    ASSERT_TRUE(opened.log->compact(Index{next - 2}));
+    const Index first = opened.log->first();
+    const auto again = Log::open(disk, kDir, kSmall);
+    ASSERT_TRUE(again) << again.error().text();
+    EXPECT_EQ(again->recovered.first, first);
+    EXPECT_EQ(again->recovered.last.value, next - 1);
+  }
+}
+
 // The same by chance: appends, replaced tails, cuts behind what can't be replaced any more, restarts.
 TEST(Log, CutsAndReplacedTailsGoTogether) {
   for (std::uint64_t seed = 1; seed <= 60; ++seed) {
