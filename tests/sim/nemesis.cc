@@ -164,7 +164,7 @@ void Nemesis::crash_in_call(Node& node) {
       start_later(node, world_.between(milliseconds(5), milliseconds(1000)));
     } else if (!gone) {
       node.disk().heal();
-      node.faulty_disk = false;
+      if (!node.stalled() && !node.log_broken()) node.faulty_disk = false;   // what failed earlier may still show
     }
     keep.reset();
   };

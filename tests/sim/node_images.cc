@@ -34,7 +34,7 @@ void Node::mind_log() {
     if (log_broken_ || !log_->compact(kept, needed, shared_.settings.log_bytes_max)) return;
     const Index first = log_->first();
     if (const auto term = log_->term_of(Index{first.value - 1})) input([this, first, term = *term] { driver_->compacted(first, term); });
-    if (!apply_error_) (void)executor_->checkpoint();
+    if (!apply_error_ && !shared_.is(Mutant::CompactAhead)) (void)executor_->checkpoint();
   });
 }
 
@@ -116,7 +116,12 @@ void Node::piece_came(const Result<std::string>& piece) {
   if (!stored) return install_.reset();
   install_->received += piece->size();
   install_->tries = 0;
-  if (install_->received < install_->image.bytes) return ask_piece();
+  if (install_->received < install_->image.bytes) {
+    guard(world_.between(Instant{200}, shared_.settings.piece_delay), [this, number = install_->number] {
+      if (install_ && install_->number == number) ask_piece();
+    });
+    return;
+  }
   world_.note(node_id_ + " has the image at " + std::to_string(index.value));
   std::vector<raft::Message> messages;
   messages.push_back(std::move(install_->message));

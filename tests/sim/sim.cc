@@ -4,6 +4,7 @@
 // sim --mutants [COUNT]     plants each bug and counts the seeds until it is found (at most COUNT each)
 // sim --mutant NAME SEED    the story of one seed with one bug
 // The same seed is the same run: every 25th is run twice and the traces are compared.
+#include <sqlite3.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -94,7 +95,6 @@ int report(const Tally& tally, std::chrono::steady_clock::time_point begun) {
 }
 
 int story(const RunOptions& options) {
-  rq::log::set_level(rq::log::Level::Off);
   const Verdict verdict = run(options);
   std::printf("seed %llu: %s; %zu operations, %zu acknowledged, %llu entries, %zu terms, %zu faults, %llu events, %.1f virtual seconds, trace %016llx%s\n",
               static_cast<unsigned long long>(options.seed), verdict.violation ? verdict.violation->c_str() : "fine", verdict.operations, verdict.acknowledged,
@@ -141,9 +141,10 @@ int from_file(const std::string& path) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::vector<std::string> words(argv + 1, argv + argc);
+  std::vector<std::string> words(argv + 1, argv + argc);
   const auto number = [&](std::size_t at, std::uint64_t otherwise) { return at < words.size() ? std::strtoull(words[at].c_str(), nullptr, 10) : otherwise; };
-  const bool loud = !words.empty() && words.back() == "--log";
+  const bool loud = std::erase(words, "--log") > 0;   // the product's own log, and SQLite's, between the lines of the story
+  if (loud) sqlite3_config(SQLITE_CONFIG_LOG, +[](void*, int code, const char* text) { std::printf("sqlite %d: %s\n", code, text); }, nullptr);
   rq::log::set_level(loud ? rq::log::Level::Info : rq::log::Level::Off);
   const std::string command = words.empty() ? "1" : words[0];
   if (command == "--mutants") return mutants(static_cast<unsigned>(number(1, 40)), words.size() > 2 ? words[2] : "");
