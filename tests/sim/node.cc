@@ -735,7 +735,8 @@ void Node::check_bounds() {
   bound("queued bytes", driver_->queued_bytes(), shared_.settings.limits.queue_bytes + (1 << 20));
   bound("files", files(kDir).size() + files(kDir + "/staging").size(), 16);
   // While a member is fed by an image the log behind it is kept, for its time.
-  if (shared_.settings.snapshot_entries > 0 && images_held_ == 0) bound("bytes of the log", log_->disk_bytes(), shared_.settings.log_bytes_max + 4 * shared_.settings.segment_bytes_max + (1 << 20));
+  if (shared_.settings.snapshot_entries > 0 && images_held_ == 0)
+    bound("bytes of the log", log_->disk_bytes(), shared_.settings.log_bytes_max + 4 * shared_.settings.segment_bytes_max + (1 << 20));
 }
 
 // Changes bytes of a file as they lie on the disk. The last pages of a file are left alone: of what was written last
