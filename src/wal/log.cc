@@ -240,6 +240,7 @@ Result<Recovered> DiskLog::recover() {
   // What is there is made durable before anybody builds on it: a crash now must not lose what we are about to report.
   if (!segments_.empty()) {
     RQ_CHECK(segments_.back().file->sync());
+    RQ_CHECK(disk_.sync_dir(dir_));
     synced_ = segments_.back().end;
   }
   RQ_TRY(const bool spare, disk_.exists(path_of(kSpareName)));

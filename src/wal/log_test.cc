@@ -394,6 +394,35 @@ TEST(Log, AFailedRemovalIsMadeUpFor) {
   }
 }
 
+// The process died between the renaming of a segment and the sync of its name: what a later start builds on it must last.
+TEST(Log, MakesNamesDurableAtStart) {
+  for (std::uint64_t failing = 1; failing <= 12; ++failing) {
+    MemoryDisk disk;
+    SeededRng rng(failing);
+    auto opened = must_open(disk);
+    ASSERT_TRUE(opened.log->append(kBootstrap));
+    ASSERT_TRUE(opened.log->sync());
+    std::uint64_t next = 2;
+    const std::string before = newest_segment(disk);
+    while (newest_segment(disk) == before) {
+      if (next == 14) disk.fail_call(failing, Errc::Io, true);
+      if (!opened.log->append({.entries = std::vector{entry(next, 1, std::string(900, 'p'))}}) || !opened.log->sync()) break;
+      ++next;
+    }
+    opened.log.reset();
+    disk.heal();
+    disk.lose_power(rng, MemoryDisk::Loss::None);
+    {
+      const auto again = must_open(disk);
+      next = again.recovered.last.value + 1;
+      ASSERT_TRUE(again.log->append({.entries = std::vector{entry(next, 2, "kept")}}));
+      ASSERT_TRUE(again.log->sync());
+    }
+    disk.lose_power(rng, MemoryDisk::Loss::All);
+    EXPECT_EQ(must_open(disk).recovered.last.value, next) << "call " << failing;
+  }
+}
+
 // The same by chance: appends, replaced tails, cuts behind what can't be replaced any more, restarts.
 TEST(Log, CutsAndReplacedTailsGoTogether) {
   for (std::uint64_t seed = 1; seed <= 60; ++seed) {
