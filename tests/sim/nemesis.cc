@@ -151,11 +151,11 @@ void Nemesis::heal_later(Instant at_most) {
 }
 
 void Nemesis::crash_in_call(Node& node) {
-  node.faulty_disk = true;
+  const bool before = std::exchange(node.faulty_disk, true);
   node.disk().fail_call(1 + world_.below(30), Errc::Io, true);
   const Instant until = world_.now() + milliseconds(800);
   const auto watch = std::make_shared<std::function<void()>>();
-  *watch = [this, &node, until, again = std::weak_ptr(watch), keep = watch]() mutable {
+  *watch = [this, &node, until, before, again = std::weak_ptr(watch), keep = watch]() mutable {
     const bool gone = !node.up() || !node.faulty_disk;
     if (!gone && !node.disk().failed() && world_.now() < until && !over_) return world_.after(Instant{300}, *again.lock());
     if (!gone && node.disk().failed()) {
@@ -164,7 +164,7 @@ void Nemesis::crash_in_call(Node& node) {
       start_later(node, world_.between(milliseconds(5), milliseconds(1000)));
     } else if (!gone) {
       node.disk().heal();
-      if (!node.stalled() && !node.log_broken()) node.faulty_disk = false;   // what failed earlier may still show
+      node.faulty_disk = before;           // what failed earlier may still show
     }
     keep.reset();
   };
