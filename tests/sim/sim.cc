@@ -5,10 +5,12 @@
 // sim --mutant NAME SEED    the story of one seed with one bug
 // The same seed is the same run: every 25th is run twice and the traces are compared.
 #include <sqlite3.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -29,6 +31,7 @@ struct Tally {
 };
 
 constexpr int kFound = 3, kUnequal = 4;
+constexpr rlim_t kCpuSecondsMax = 40;      // a run takes about a quarter of a second
 
 // In a process of its own: a broken assertion ends that one only. 0: fine.
 int run_apart(const RunOptions& options, std::string& what, Tally* tally = nullptr, bool twice = false) {
@@ -38,6 +41,8 @@ int run_apart(const RunOptions& options, std::string& what, Tally* tally = nullp
   const pid_t child = fork();
   if (child == 0) {
     close(pipe_ends[0]);
+    const rlimit bound{kCpuSecondsMax, kCpuSecondsMax};    // a run that never ends is a fault too
+    setrlimit(RLIMIT_CPU, &bound);
     const Verdict verdict = run(options);
     std::string report;
     int code = 0;
@@ -61,7 +66,8 @@ int run_apart(const RunOptions& options, std::string& what, Tally* tally = nullp
   int status = 0;
   waitpid(child, &status, 0);
   if (WIFSIGNALED(status)) {
-    what = "the process died of signal " + std::to_string(WTERMSIG(status)) + " (a broken assertion?)";
+    const bool endless = WTERMSIG(status) == SIGXCPU || WTERMSIG(status) == SIGKILL;
+    what = endless ? "it goes round and round" : "the process died of signal " + std::to_string(WTERMSIG(status)) + " (a broken assertion?)";
     return kFound;
   }
   if (WEXITSTATUS(status) == 0 && tally) {
