@@ -625,6 +625,7 @@ void Node::applied_until(Index index) {
     world_.note(node_id_ + " applies again");
     input([this] { driver_->apply_stalled(false); });
   }
+  shared_.found(shared_.checks.chain(index, executor_->status().chain));
   if (index.value % kCompareEvery == 0) shared_.found(shared_.checks.state(index, content_hash()));
   auto waiting = std::exchange(reads_waiting_, {});
   for (auto& [wanted, done] : waiting) {
