@@ -67,6 +67,7 @@ void Nemesis::begin() {
     Node* node = some(true);
     if (node == nullptr) return;
     world_.note(node->name() + "'s disk fills up");
+    node->faulty_disk = true;              // SQLite calls some of it an I/O error
     node->disk().leave_free(world_.below(20'000));
     world_.after(world_.between(milliseconds(200), seconds(3)), [node] { node->disk().set_capacity(UINT64_MAX); });
   });
