@@ -335,10 +335,6 @@ void Driver::note_persisted(std::uint64_t ready_number) {
   }
   // The machine must not be ahead of the log: it follows when the log stands at the snapshot for good.
   if (restoring_ && restoring_ready_ <= persisted_ready_) outputs_.restore(*std::exchange(restoring_, std::nullopt));
-  if (restored_ && unpersisted_ready_ <= persisted_ready_) {
-    check(engine_->snapshot_installed(*restored_));
-    restored_.reset();
-  }
 }
 
 void Driver::hand_over(std::vector<raft::Entry>&& committed) {
@@ -549,9 +545,10 @@ void Driver::on_snapshot(raft::SnapshotDescriptor&& descriptor, PersistItem& ite
   restoring_ = std::move(descriptor);
 }
 
+// Its Ready is durable, or restore() would not have been said. Not put off until nothing else is being written: under load
+// that may take long, and all the while the engine would not count what is applied here as handed over.
 void Driver::restored(Index index) {
-  restored_ = index;
-  if (unpersisted_ready_ <= persisted_ready_) note_persisted(persisted_ready_);
+  check(engine_->snapshot_installed(index));
 }
 
 // ---- time, contact, leadership
