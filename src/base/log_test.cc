@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <regex>
+#include <string>
 
 namespace rq::log {
 namespace {
@@ -14,6 +14,12 @@ class Log : public testing::Test {
     set_raft_level(Level::Warn);
     set_format(Format::Text);
   }
+  // With every digit as 0.
+  static std::string shape(std::string line) {
+    for (char& c : line)
+      if (c >= '0' && c <= '9') c = '0';
+    return line;
+  }
   template <class Work>
   std::string lines_of(const Work& work) {
     testing::internal::CaptureStderr();
@@ -24,7 +30,7 @@ class Log : public testing::Test {
 
 TEST_F(Log, WritesComponentTimeAndText) {
   const std::string line = lines_of([] { info("store", "opened, index=5"); });
-  EXPECT_TRUE(std::regex_match(line, std::regex(R"(\[store\] \d{4}/\d\d/\d\d \d\d:\d\d:\d\d opened, index=5\n)"))) << line;
+  EXPECT_EQ(shape(line), "[store] 0000/00/00 00:00:00 opened, index=0\n");
 }
 
 TEST_F(Log, MarksTheLevelOfRaftLinesAndHasALevelForThem) {
@@ -45,8 +51,8 @@ TEST_F(Log, LeavesOutWhatIsBelowItsLevel) {
 TEST_F(Log, WritesOneJsonObjectALine) {
   set_format(Format::Json);
   const std::string line = lines_of([] { warn("http", "said \"no\"\n"); });
-  EXPECT_TRUE(std::regex_match(line, std::regex(R"(\{"time":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,3})?Z","level":"warn","component":"http","msg":"said \\"no\\"\\n"\}\n)")))
-      << line;
+  EXPECT_TRUE(shape(line).starts_with(R"({"time":"0000-00-00T00:00:00)")) << line;
+  EXPECT_TRUE(line.ends_with(R"(Z","level":"warn","component":"http","msg":"said \"no\"\n"})" "\n")) << line;
 }
 
 TEST_F(Log, KnowsTheWordsOfLevelsInAnyCase) {

@@ -41,7 +41,7 @@ class Formation {
   Result<> probe_addresses();         // a -join address that serves HTTP is a mistake
   Result<> join();                    // section 4.2
   Result<> bootstrap();               // section 4.3
-  // Leaves the cluster on a graceful stop (-raft-cluster-remove-shutdown), within 10 s.
+  // Leaves the cluster on a graceful stop (-raft-cluster-remove-shutdown), within 2.2 s.
   static Result<> remove_self(Node& node, const http::Credentials& credentials);
 
  private:

@@ -17,7 +17,7 @@ constexpr auto kParkMax = std::chrono::seconds(5);           // how long a reque
 constexpr auto kParkedPause = std::chrono::milliseconds(10);
 constexpr auto kAnnounceEvery = std::chrono::milliseconds(200);    // until the leader knows our addresses
 constexpr int kLeaderHops = 100;                             // tries of an operation, 10 ms apart while there is no leader
-constexpr auto kTidyEvery = std::chrono::seconds(30);
+constexpr auto kTidyEvery = std::chrono::seconds(5);
 constexpr auto kMembershipTimeout = std::chrono::seconds(10);
 constexpr auto kReapEvery = std::chrono::milliseconds(200);
 
@@ -48,6 +48,15 @@ bool parse(Message& message, const std::string& payload) {
 void fill(pb::Credentials& out, const http::Credentials& in) {
   out.set_username(in.username);
   out.set_password(in.password);
+}
+
+std::string_view remote_counter(const pb::Request& request, bool failed) {
+  if (request.load() && !failed) return "remote_loads";
+  switch (request.kind()) {
+    case pb::Request::EXECUTE: return failed ? "remote_executions_failed" : "remote_executions";
+    case pb::Request::QUERY: return failed ? "remote_queries_failed" : "remote_queries";
+    default: return failed ? "remote_requests_failed" : "remote_requests";
+  }
 }
 
 std::string_view refused_text(const pb::Request& request) {
@@ -137,6 +146,21 @@ void Node::open(store::Store& store) {
   proof_.start(store, proof_options_);
   wake_ = true;
   changed_.notify_all();
+}
+
+void Node::stop_parking() {
+  std::vector<Parked> parked;
+  {
+    const std::lock_guard lock(mutex_);
+    parking_ = false;
+    parked.swap(parked_);
+  }
+  for (Parked& one : parked) fail_call(*one.call, {Errc::LeaderNotFound, {}});
+}
+
+void Node::pause(std::chrono::nanoseconds time) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_until(lock, clock_.now() + time, [this] { return stopping_; });
 }
 
 void Node::close() {
@@ -262,6 +286,7 @@ void Node::forward(const std::shared_ptr<http::SqlCall>& call, SteadyTime parked
   message.set_linearizable_timeout_ns(call->linearizable_timeout.count());
   std::string payload = message.SerializeAsString();
   message.mutable_request()->Swap(&call->request);
+  metrics_.counter("proxy", remote_counter(call->request, false)).add();
   transport_.call(leader->member.raft_addr, CallType::Sql, std::move(payload), deadline,
                   [this, call, addr = leader->member.raft_addr, parked_until](Result<std::string> response) {
                     forwarded(call, addr, parked_until, std::move(response));
@@ -281,6 +306,7 @@ void Node::forwarded(const std::shared_ptr<http::SqlCall>& call, const std::stri
   const bool repeatable = is_read(call->request) && (error.code == Errc::Closed || error.code == Errc::Canceled ||
                                                      error.code == Errc::LeadershipLost);
   if (had_no_effect(error) || repeatable) return park(call, parked_until, error);
+  metrics_.counter("proxy", remote_counter(call->request, true)).add();
   if (error.code == Errc::Unauthorized)
     return fail_call(*call, {Errc::Unauthorized, std::string(refused_text(call->request))});
   fail_call(*call, error.code == Errc::Canceled ? Error{Errc::LeadershipLost, {}} : error);
@@ -292,7 +318,7 @@ void Node::park(const std::shared_ptr<http::SqlCall>& call, SteadyTime until, Er
     until = now + std::min<std::chrono::nanoseconds>(kParkMax, call->routing.timeout);
   {
     const std::lock_guard lock(mutex_);
-    if (!stopping_ && now < until) {
+    if (!stopping_ && parking_ && now < until) {
       parked_.push_back({call, until, std::move(last)});
       changed_.notify_all();
       return;
@@ -324,6 +350,7 @@ void Node::run_cluster_thread() {
     reap();
     if (const auto images = this->images(); images && clock_.now() >= tidy_at) {
       images->tidy();
+      mind_skip();
       tidy_at = clock_.now() + kTidyEvery;
     }
     lock.lock();
@@ -547,6 +574,8 @@ void Node::on_call(CallType type, std::string payload, std::shared_ptr<transport
       return proof_.serve(payload, responder);
     case CallType::ProofOperation:
       return proof_.serve_operation(payload, std::move(responder));
+    case CallType::Skip:
+      return serve_skip(payload, std::move(responder));
   }
   responder->reply(fail(Errc::Unsupported, "unknown call"));
 }
@@ -767,6 +796,7 @@ void Node::step_down(std::string node_id, bool wait, const http::Routing& routin
   message.set_node_id(node_id);
   message.set_wait(wait);
   fill(*message.mutable_credentials(), routing.credentials);
+  metrics_.counter("proxy", "remote_stepdowns").add(has_leader() && !open_store()->replica().is_leader() ? 1 : 0);
   at_leader(CallType::StepDown, message.SerializeAsString(), routing,
             [this, node_id, wait](std::function<void(Result<>)> done) {
               step_down_locally(node_id, wait, clock_.now() + kMembershipTimeout, std::move(done));

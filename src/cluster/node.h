@@ -69,6 +69,7 @@ class Node final : public http::Backend, public replica::Replica::Events {
   };
   void set_upkeep(const Upkeep& upkeep) { upkeep_ = upkeep; }
   void open(store::Store& store);               // the store is started; from now on requests are served
+  void stop_parking();                          // a stop has begun: who waits for a leader is told that there is none
   void close();                                 // before the store stops; parked requests fail. Twice is fine
 
   // http::Backend
@@ -125,6 +126,7 @@ class Node final : public http::Backend, public replica::Replica::Events {
   bool allowed(const http::Credentials& who, std::string_view permission) const;
   bool identify_first(const pb::Credentials& who, transport::CallType type, const std::string& payload,
                       const std::shared_ptr<transport::Responder>& responder);
+  void pause(std::chrono::nanoseconds time);    // ends early only when the node is closed
 
  private:
   class LocalJob;
@@ -155,6 +157,8 @@ class Node final : public http::Backend, public replica::Replica::Events {
   void serve_backup(transport::CallType type, const std::string& payload, std::shared_ptr<transport::Responder> responder);
   void serve_step_down(const std::string& payload, std::shared_ptr<transport::Responder> responder);
   void serve_load(const std::string& payload, std::shared_ptr<transport::Responder> responder);
+  void serve_skip(const std::string& payload, std::shared_ptr<transport::Responder> responder);
+  void mind_skip();
   Images::World world() const;
   std::string node_meta() const;
   void remove_locally(const std::string& node_id, SteadyTime deadline, std::function<void(Result<>)> done);
@@ -190,7 +194,7 @@ class Node final : public http::Backend, public replica::Replica::Events {
   std::vector<std::function<void()>> later_;    // tried again with the parked requests
   std::size_t announce_turn_ = 0;               // which member is asked next while no leader is known
   NotifyHandler notify_handler_;
-  bool stopping_ = false, canceled_ = false, wake_ = false;
+  bool stopping_ = false, canceled_ = false, wake_ = false, parking_ = true;
   bool announcing_ = false;
   SteadyTime announce_again_, reap_again_;
   bool reaping_ = false;

@@ -2,12 +2,15 @@
 #include <algorithm>
 
 #include "cluster/cluster.pb.h"
+#include "base/log.h"
 #include "cluster/node.h"
+#include "store/recover.h"
 
 namespace rq::cluster {
 namespace {
 
 using transport::CallType;
+constexpr auto kMembershipTimeout = std::chrono::seconds(10);
 constexpr auto kLoadTime = std::chrono::hours(1);            // at the most, of spreading an image
 
 http::TextReply text_reply(int status, std::string body) {
@@ -39,6 +42,7 @@ void Node::reap(http::ReplyFn reply) {
 }
 
 Result<std::string> Node::leader_url() const {
+  if (open_store() == nullptr) return fail(Errc::NotOpen);
   const std::optional<Leader> leader = leader_member();
   if (!leader) return fail(Errc::LeaderNotFound);
   if (leader->self) return std::string();
@@ -156,6 +160,41 @@ void Node::serve_load(const std::string& payload, std::shared_ptr<transport::Res
                  answer.set_raft_index(result->value);
                  responder->reply(answer.SerializeAsString());
                });
+}
+
+// ---- an entry that the operator wants to be passed over
+
+// On the cluster thread: what `recover -skip` left is told to the leader until it is done.
+void Node::mind_skip() {
+  store::Store* store = open_store();
+  if (store == nullptr || !store->replica().apply_error()) return;
+  const Result<Index> index = store::asked_to_skip(store->disk(), store->data_dir());
+  if (!index) return log::warn("store", index.error().text());
+  if (!*index || store->replica().applied() >= *index) return;
+  log::info("store", "asking the cluster to pass over the entry at index " + std::to_string(index->value));
+  const Images::World here = world();
+  if (here.leader == here.self) return store->propose_skip(*index);
+  const replica::Member* leader = here.record.members.find(here.leader);
+  if (leader == nullptr) return;
+  pb::SkipRequest request;
+  request.mutable_reader()->set_cluster_id(here.record.cluster_id);
+  request.mutable_reader()->set_raft_id(here.self.value);
+  request.set_index(index->value);
+  transport_.call(leader->raft_addr, CallType::Skip, request.SerializeAsString(), clock_.now() + kMembershipTimeout, [](const Result<std::string>& response) {
+    if (!response) log::warn("store", "the leader could not be asked: " + response.error().text());
+  });
+}
+
+void Node::serve_skip(const std::string& payload, std::shared_ptr<transport::Responder> responder) {
+  pb::SkipRequest message;
+  store::Store* store = open_store();
+  if (store == nullptr) return responder->reply(fail(Errc::NotOpen));
+  const Images::World here = world();
+  if (!message.ParseFromString(payload) || message.index() == 0) return responder->reply(fail(Errc::BadRequest, "unreadable request"));
+  if (message.reader().cluster_id() != here.record.cluster_id || here.record.members.find(RaftId{message.reader().raft_id()}) == nullptr)
+    return responder->reply(fail(Errc::Unauthorized));
+  store->propose_skip(Index{message.index()});
+  responder->reply(std::string());
 }
 
 }  // namespace rq::cluster

@@ -242,6 +242,15 @@ void put_raft(JsonTree& tree, const StatusFacts& facts, const Node& node, const 
   tree["snapshot_version_min"] = 0;
   tree["snapshot_version_max"] = 1;
   tree["log_size"] = replica.log_bytes();
+  // The reference's log is a B-tree file with these internals; of ours there are the syncs and what they took.
+  JsonTree& store_log = tree["bolt"];
+  for (const char* name : {"FreePageN", "PendingPageN", "FreeAlloc", "FreelistInuse", "OpenTxN"}) store_log[name] = 0;
+  const Histogram::Snapshot syncs = replica.stats().fsync.snapshot();
+  store_log["TxN"] = syncs.count;
+  for (const char* name : {"PageCount", "PageAlloc", "CursorCount", "NodeCount", "NodeDeref", "Rebalance", "RebalanceTime", "Split", "Spill", "SpillTime"})
+    store_log["TxStats"][name] = 0;
+  store_log["TxStats"]["Write"] = replica.stats().append.snapshot().count;
+  store_log["TxStats"]["WriteTime"] = syncs.sum;
   tree["log_size_friendly"] = friendly_size(replica.log_bytes());
   if (leads) tree["last_contact"] = 0;
   else if (const auto contact = replica.leader_contact()) tree["last_contact"] = duration(node.clock().now() - *contact);

@@ -10,7 +10,6 @@ namespace {
 
 using transport::CallType;
 
-constexpr auto kSessionIdle = std::chrono::seconds(30);
 constexpr unsigned kWorkers = 8;
 
 backup::Query query_of(const http::BackupQuery& query) {
@@ -73,7 +72,7 @@ class Transfers::Writer final : public http::UploadWriter {
 };
 
 Transfers::Transfers(store::Store& store, const Clock& clock, Metrics& metrics)
-    : store_(store), clock_(clock), metrics_(metrics), disk_(store.disk()), staging_dir_(store.staging_dir()), workers_(kWorkers) {
+    : store_(store), clock_(clock), metrics_(metrics), disk_(store.disk()), staging_dir_(store.staging_dir()), sessions_(clock), workers_(kWorkers) {
   const auto warn = [](const Error& error) { log::warn("backup", "staging folder: " + error.text()); };
   const Result<std::vector<std::string>> names = disk_.list(staging_dir_);
   if (!names) warn(names.error());
@@ -86,16 +85,14 @@ Transfers::Transfers(store::Store& store, const Clock& clock, Metrics& metrics)
 Transfers::~Transfers() { stop(); }
 
 void Transfers::stop() {
-  std::map<std::uint64_t, Session> sessions;
   std::vector<std::shared_ptr<Incoming>> incoming;
   {
     const std::lock_guard lock(mutex_);
-    sessions.swap(sessions_);
     for (const auto& one : incoming_)
       if (auto alive = one.lock()) incoming.push_back(std::move(alive));
   }
   for (const auto& one : incoming) one->upload.cancel();
-  sessions.clear();
+  sessions_.close_all();
   incoming.clear();
   workers_.stop();
 }
@@ -180,77 +177,27 @@ void Transfers::open_session(const pb::BackupOpenRequest& message, std::shared_p
     if (!source) return responder->reply(fail(source.error()));
     pb::BackupOpenResponse answer;
     answer.set_id(rng_.next());
-    {
-      const std::lock_guard lock(mutex_);
-      sessions_[answer.id()] = {.source = *std::move(source), .used = clock_.now()};
-    }
+    sessions_.open(answer.id(), *std::move(source));
     responder->reply(answer.SerializeAsString());
   });
 }
 
 void Transfers::on_call(CallType type, const std::string& payload, std::shared_ptr<transport::Responder> responder) {
-  if (type == CallType::BackupRead) {
-    pb::BackupReadRequest message;
+  if (type == CallType::BackupClose) {
+    pb::BackupCloseRequest message;
     if (!message.ParseFromString(payload)) return responder->reply(fail(Errc::BadRequest, "unreadable request"));
-    return read(message, responder);
+    sessions_.close(message.id());
+    return responder->reply(std::string());
   }
-  pb::BackupCloseRequest message;
+  pb::BackupReadRequest message;
   if (!message.ParseFromString(payload)) return responder->reply(fail(Errc::BadRequest, "unreadable request"));
-  std::shared_ptr<ByteSource> closed;        // outside the lock
-  {
-    const std::lock_guard lock(mutex_);
-    if (const auto found = sessions_.find(message.id()); found != sessions_.end()) {
-      closed = std::move(found->second.source);
-      sessions_.erase(found);
-    }
-  }
-  responder->reply(std::string());
-}
-
-void Transfers::read(const pb::BackupReadRequest& message, const std::shared_ptr<transport::Responder>& responder) {
-  std::shared_ptr<ByteSource> source;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto found = sessions_.find(message.id());
-    if (found != sessions_.end() && !found->second.busy && found->second.next == message.number()) {
-      found->second.busy = true;
-      source = found->second.source;
-    }
-  }
-  if (!source) return responder->reply(fail(Errc::NotFound, "the backup is over: it was not read for too long"));
-  source->next([this, id = message.id(), responder, source](Result<Piece> piece) {
-    std::shared_ptr<ByteSource> over;
-    {
-      const std::lock_guard lock(mutex_);
-      if (const auto found = sessions_.find(id); found != sessions_.end()) {
-        found->second.busy = false;
-        found->second.used = clock_.now();
-        ++found->second.next;
-        if (!piece || piece->last) {
-          over = std::move(found->second.source);
-          sessions_.erase(found);
-        }
-      }
-    }
+  sessions_.read(message.id(), message.number(), [responder = std::move(responder)](Result<Piece> piece) {
     if (!piece) return responder->reply(fail(piece.error()));
     pb::BackupReadResponse answer;
     *answer.mutable_data() = std::move(piece->bytes);
     answer.set_last(piece->last);
     responder->reply(answer.SerializeAsString());
   });
-}
-
-void Transfers::tidy() {
-  std::vector<std::shared_ptr<ByteSource>> over;
-  const std::lock_guard lock(mutex_);
-  for (auto at = sessions_.begin(); at != sessions_.end();) {
-    if (at->second.busy || clock_.now() - at->second.used < kSessionIdle) {
-      ++at;
-      continue;
-    }
-    over.push_back(std::move(at->second.source));
-    at = sessions_.erase(at);
-  }
 }
 
 namespace {

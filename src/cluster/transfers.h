@@ -1,9 +1,8 @@
 // Transfers: the database as a whole on its way out of this node or into it: backups for clients and for other nodes, bodies
 // of /db/load and /boot.
 //
-// Backups between nodes are pulled: open -> id, read the next piece, close. A session is forgotten when nobody reads from it for
-// 30 s; an answer that got lost ends it too (pieces are numbered, none is sent twice). Limits: kBackupsMax backups, kUploadsMax
-// uploads at a time; beyond them Errc::Busy.
+// Backups between nodes are pulled: open -> id, read the next piece, close (backup_sessions.h). Limits: kBackupsMax backups,
+// kUploadsMax uploads at a time; beyond them Errc::Busy.
 // Threads: functions from any; completions on worker threads. stop() after the last call; may be called twice.
 // Files: in the store's staging folder; what a crash left behind is removed by the constructor.
 #pragma once
@@ -12,7 +11,6 @@
 #include <cstdint>
 #include <functional>
 #include <list>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -23,6 +21,7 @@
 #include "backup/workers.h"
 #include "base/clock.h"
 #include "base/metrics.h"
+#include "cluster/backup_sessions.h"
 #include "cluster/cluster.pb.h"
 #include "http/backend.h"
 #include "io/disk.h"
@@ -50,7 +49,7 @@ class Transfers {
   // Calls of another node, which may have it.
   void open_session(const pb::BackupOpenRequest& message, std::shared_ptr<transport::Responder> responder);
   void on_call(transport::CallType type, const std::string& payload, std::shared_ptr<transport::Responder> responder);   // BackupRead, BackupClose
-  void tidy();                               // now and then: forgets sessions that nobody reads
+  void tidy() { sessions_.tidy(); }          // now and then
 
   struct Progress {
     std::uint64_t bytes = 0;
@@ -61,15 +60,8 @@ class Transfers {
 
  private:
   class Writer;
-  struct Session {
-    std::shared_ptr<ByteSource> source;
-    std::uint64_t next = 0;
-    bool busy = false;
-    SteadyTime used;
-  };
   struct Incoming;
   static std::shared_ptr<void> take_place(const std::shared_ptr<std::atomic<int>>& taken, int max);   // null: none is free
-  void read(const pb::BackupReadRequest& message, const std::shared_ptr<transport::Responder>& responder);
 
   store::Store& store_;
   const Clock& clock_;
@@ -79,8 +71,8 @@ class Transfers {
   const std::string staging_dir_;
   const std::shared_ptr<std::atomic<int>> backups_ = std::make_shared<std::atomic<int>>(0), uploads_ = std::make_shared<std::atomic<int>>(0);
 
-  mutable std::mutex mutex_;                 // guards what follows, but for workers_
-  std::map<std::uint64_t, Session> sessions_;
+  BackupSessions sessions_;
+  mutable std::mutex mutex_;                 // guards incoming_ and last_backup_
   mutable std::list<std::weak_ptr<Incoming>> incoming_;
   std::optional<WallTime> last_backup_;
   backup::Workers workers_;                  // ends before anything its tasks use

@@ -21,6 +21,7 @@ struct Outcome {
   std::string error;            // top-level error; then results are not shown
   std::uint64_t raft_index = 0; // 0: did not go through the log
   std::chrono::nanoseconds elapsed{0};
+  std::uint32_t failed = 0;     // statements whose result is an error; for counters only
 };
 
 // The whole answer body. `sequence_number` only for queued writes.

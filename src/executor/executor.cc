@@ -423,6 +423,7 @@ Result<> SqlExecutor::run_vacuum(const raft::Group& group, Position& next) {
   if (done) {
     results.changes(writer_->last_insert_rowid(), writer_->changes(), watch);
   } else {
+    ++outcome.failed;
     results.error(done.error().text(), sql::ResultWriter::Failed::Other);
   }
   outcome.elapsed = std::chrono::nanoseconds(static_cast<std::int64_t>(watch.running() ? watch.seconds() * 1e9 : 0));

@@ -414,6 +414,7 @@ void RequestRun::answer(const Piece& piece) {
 void RequestRun::answer_error(const Error& error, bool read) {
   if (!render_) return;
   const bool as_read = is_query() || (read && !is_execute());
+  ++outcome_.failed;
   results_.error(error.text(), as_read ? sql::ResultWriter::Failed::Read : sql::ResultWriter::Failed::Other);
 }
 

@@ -1,7 +1,6 @@
 #include "http/api.h"
 
 #include <rapidjson/document.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <array>
@@ -47,15 +46,6 @@ Credentials credentials_of(std::string_view authorization) {
 }
 
 bool is_plain_text(std::string_view content_type) { return content_type.starts_with("text/plain"); }
-
-std::int64_t resident_bytes() {
-  FILE* file = std::fopen("/proc/self/statm", "r");
-  if (file == nullptr) return 0;
-  long total = 0, resident = 0;
-  const int got = std::fscanf(file, "%ld %ld", &total, &resident);
-  std::fclose(file);
-  return got == 2 ? std::int64_t{resident} * 4096 : 0;
-}
 
 }  // namespace
 
@@ -577,7 +567,10 @@ std::string Api::http_status() const {
   }
   out += std::string("\"auth\":\"") + (options_.authority == nullptr ? "disabled" : "enabled") + "\",\"bind_addr\":";
   append_json_string(out, options_.bind_addr);
-  out += ",\"cluster\":{\"local_node_addr\":";
+  out += ",\"cluster\":{";
+  const std::string pools = options_.peer_pools ? options_.peer_pools() : std::string();
+  if (pools.size() > 2) out += "\"conn_pool_stats\":" + pools + ",";
+  out += "\"local_node_addr\":";
   append_json_string(out, options_.cluster_addr);
   out += ",\"timeout\":\"30s\"},\"queue\":{\"_default\":{\"batch_size\":" + std::to_string(options_.queue.batch_size) +
          ",\"max_size\":" + std::to_string(options_.queue.capacity) + ",\"sequence_number\":" + std::to_string(queue_.written_sequence()) +
@@ -662,10 +655,8 @@ void Api::debug_vars(Context& context) {
     append_json_string(line, word);
   }
   members["cmdline"] = line + "]";
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  members["memstats"] = "{\"Alloc\":" + std::to_string(resident_bytes()) + ",\"HeapAlloc\":" + std::to_string(resident_bytes()) +
-                        ",\"MaxResident\":" + std::to_string(usage.ru_maxrss * 1024L) + ",\"Sys\":" + std::to_string(resident_bytes()) + "}";
+  members["memstats"] = options_.memstats ? options_.memstats() : "{}";
+  if (options_.refresh_counters) options_.refresh_counters();
   for (const auto& [map, counters] : metrics_.maps()) {
     std::string text = "{";
     for (const auto& [name, counter] : counters) {

@@ -29,6 +29,9 @@ struct ApiOptions {
   auth::Authority* authority = nullptr;                     // null: no auth
   QueueOptions queue;
   std::vector<std::string> command_line;
+  std::function<std::string()> memstats;                    // JSON object of /debug/vars; null: {}
+  std::function<void()> refresh_counters;                   // those that are looked up, not counted; null: none
+  std::function<std::string()> peer_pools;                  // JSON object of /status: connections to other nodes; null: {}
   std::string licenses;
   std::function<std::optional<std::string>(std::string_view)> syntax_error;   // of one SQL text; nullopt: it can be parsed
   std::function<bool(std::string_view)> disallowed;                           // a PRAGMA that nobody may run

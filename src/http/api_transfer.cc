@@ -1,5 +1,6 @@
 // The database as a whole: GET /db/backup, POST /db/load, POST /boot (spec backup-restore sections 1 to 3).
 #include <algorithm>
+#include <mutex>
 
 #include "base/go_text.h"
 #include "http/api_answers.h"
@@ -35,6 +36,35 @@ BackupQuery query_of(const Parameters& parameters) {
   return query;
 }
 
+constexpr auto kGoneEvery = std::chrono::milliseconds(500);
+
+// A backup whose first piece isn't here yet. That may take long (a VACUUM): it is given up when nobody waits for it any more.
+class FirstPiece : public std::enable_shared_from_this<FirstPiece> {
+ public:
+  explicit FirstPiece(std::shared_ptr<ByteSource> source) : source_(std::move(source)) {}
+  // Null: given up.
+  std::shared_ptr<ByteSource> take() {
+    const std::lock_guard lock(mutex_);
+    over_ = true;
+    return std::move(source_);
+  }
+  void watch(const std::shared_ptr<Exchange>& exchange) {       // net thread
+    {
+      const std::lock_guard lock(mutex_);
+      if (over_) return;
+    }
+    if (exchange->client_gone()) return void(take());
+    exchange->after(kGoneEvery, [weak = weak_from_this(), exchange] {
+      if (const auto self = weak.lock()) self->watch(exchange);
+    });
+  }
+
+ private:
+  std::mutex mutex_;                   // guards what follows
+  std::shared_ptr<ByteSource> source_;
+  bool over_ = false;
+};
+
 int status_of_backup(const Error& error, bool redirect) {
   switch (error.code) {
     case Errc::LeaderNotFound: return redirect ? 500 : 503;
@@ -62,10 +92,14 @@ void Api::backup(Context& context) {
                                             type, failed](BackupReply&& reply) {
     if (!reply.redirect_to.empty()) return respond(*exchange, 301, type, {}, location_of(reply.redirect_to, path, raw_query));
     if (reply.failure) return failed(*reply.failure);
-    reply.source->next([this, exchange, source = reply.source, type, failed](Result<Piece> first) {
+    const std::shared_ptr<ByteSource> opened = std::move(reply.source);
+    const auto waiting = std::make_shared<FirstPiece>(opened);
+    exchange->on_net_thread([waiting, exchange] { waiting->watch(exchange); });
+    opened->next([this, exchange, waiting, type, failed](Result<Piece> first) {
+      std::shared_ptr<ByteSource> source = waiting->take();
       if (!first) return failed(first.error());
       Response response{.status = 200, .headers = common_headers_ + std::string(type), .body = std::move(first->bytes)};
-      if (!first->last) response.more = source;
+      if (!first->last) response.more = std::move(source);
       exchange->respond(std::move(response));
     });
   });
@@ -163,6 +197,8 @@ std::shared_ptr<BodySink> Api::load(Context& context) {
   metrics_.counter("http", "loads").add();
   const Result<std::string> url = backend_.leader_url();
   const bool redirect = context.target.parameters.redirect;
+  if (!url && url.error().code == Errc::NotOpen)
+    return respond(*context.exchange, 200, kJson, command::render_body({.error = url.error().text()}, 0)), nullptr;
   if (!url) {
     metrics_.counter("http", "leader_not_found").add();
     return respond_error(*context.exchange, redirect ? 500 : 503, url.error().text()), nullptr;
@@ -184,7 +220,7 @@ std::shared_ptr<BodySink> Api::replace(Context& context, bool boot) {
   Result<std::shared_ptr<UploadWriter>> upload = backend_.begin_upload({.gzip = gzip, .images_only = boot});
   if (upload) return std::make_shared<Replacement>(*this, std::move(context), boot, *std::move(upload));
   const Error& error = upload.error();
-  if (error.code == Errc::NotOpen) return respond_error(*context.exchange, boot ? 503 : 500, "store not ready"), nullptr;
+  if (error.code == Errc::NotOpen) return respond_error(*context.exchange, boot ? 503 : 500, boot ? error.text() : "store not ready"), nullptr;
   return respond_error(*context.exchange, error.code == Errc::Busy ? 503 : 500, error.text()), nullptr;
 }
 

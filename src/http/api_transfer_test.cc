@@ -15,12 +15,15 @@ class FakeExchange final : public Exchange {
   void respond(Response&& response) override {
     ++answers;
     answer = std::move(response);
+    later = nullptr;                         // it holds this exchange
   }
-  bool client_gone() const override { return false; }
-  void after(std::chrono::nanoseconds, std::function<void()>) override {}
+  bool client_gone() const override { return gone; }
+  void after(std::chrono::nanoseconds, std::function<void()> work) override { later = std::move(work); }
   void on_net_thread(std::function<void()> work) override { work(); }
   int answers = 0;
   Response answer;
+  bool gone = false;
+  std::function<void()> later;
 };
 
 class TwoPieces final : public ByteSource {
@@ -31,6 +34,17 @@ class TwoPieces final : public ByteSource {
  private:
   std::vector<Result<Piece>> pieces_;
   std::size_t at_ = 0;
+};
+
+class NeverReady final : public ByteSource {
+ public:
+  NeverReady(bool& given_up, std::function<void(Result<Piece>)>& done) : given_up_(given_up), done_(done) {}
+  ~NeverReady() override { given_up_ = true; }
+  void next(std::function<void(Result<Piece>)> done) override { done_ = std::move(done); }
+
+ private:
+  bool& given_up_;
+  std::function<void(Result<Piece>)>& done_;
 };
 
 class FakeBackend final : public Backend {
@@ -165,6 +179,21 @@ TEST_F(ApiTransfer, BackupOfOnePieceHasALengthLongerOnesAStream) {
   EXPECT_EQ(exchange->answer.body, "part");
   EXPECT_NE(exchange->answer.more, nullptr);
   EXPECT_NE(exchange->answer.headers.find("Content-Type: application/octet-stream\r\n"), std::string::npos);
+}
+
+TEST_F(ApiTransfer, BackupThatNobodyWaitsForIsGivenUp) {
+  bool given_up = false;
+  std::function<void(Result<Piece>)> done;
+  backend_.backup_reply.source = std::make_shared<NeverReady>(given_up, done);
+  const auto exchange = send("GET", "/db/backup?vacuum", "");
+  std::exchange(exchange->later, nullptr)();
+  EXPECT_FALSE(given_up);
+  exchange->gone = true;
+  std::exchange(exchange->later, nullptr)();
+  EXPECT_TRUE(given_up);
+  EXPECT_EQ(exchange->later, nullptr);
+  done(fail(Errc::Canceled));
+  EXPECT_EQ(exchange->answers, 1);
 }
 
 TEST_F(ApiTransfer, BackupThatFailsBeforeItsFirstByteIsAnError) {

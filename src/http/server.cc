@@ -65,8 +65,11 @@ namespace {
 constexpr std::size_t kReadSmall = 4096;
 constexpr std::size_t kReadLarge = 256 * 1024;
 constexpr std::size_t kKeptBuffer = 16 * 1024;
+constexpr std::size_t kSmallRequest = 64 * 1024;     // what is within it is not counted in Limits::collected_bytes
 constexpr std::size_t kScratch = 64 * 1024;
 constexpr std::size_t kOverLimit = 256;              // connections beyond the limit while idle ones are being closed
+constexpr std::size_t kDrained = 64u << 20;          // of what a refused client still sends
+constexpr auto kParting = std::chrono::seconds(2);
 constexpr auto kSweep = std::chrono::milliseconds(500);
 
 class ServerImpl;
@@ -159,7 +162,7 @@ class Http1Connection final : public std::enable_shared_from_this<Http1Connectio
   void sweep(SteadyTime now, bool stopping);
   void close();
   bool busy() const { return !exchanges_.empty() || writing_ || streaming_; }
-  bool idle() const { return !busy() && !in_request_; }
+  bool idle() const { return parting_ || (!busy() && !in_request_); }
   SteadyTime last_read() const { return last_read_; }
   NetThread& owner() { return owner_; }
 
@@ -176,6 +179,8 @@ class Http1Connection final : public std::enable_shared_from_this<Http1Connectio
   void refuse(const error_code& error);
   void refuse(int status, std::string_view text);
   void pull();
+  void part();
+  void drain();
   void compose_piece();
   void reset();
   void compose(std::string& out, const HttpExchange& exchange, const Response& response);
@@ -183,6 +188,8 @@ class Http1Connection final : public std::enable_shared_from_this<Http1Connectio
   void on_written(error_code error, std::size_t size);
   void make_parser();
   void handshake_over();
+  bool charge(std::size_t bytes);
+  void discharge();
   std::string client() const;
 
   NetThread& owner_;
@@ -197,6 +204,7 @@ class Http1Connection final : public std::enable_shared_from_this<Http1Connectio
   bool sink_busy_ = false, continue_due_ = false;
   bool apart_ = false;                       // the body of incoming_ is not collected: it goes to the sink, or nowhere
   std::size_t thrown_away_ = 0;
+  std::size_t received_ = 0, charged_ = 0;   // of the request that is coming in; in server.collected of it
   std::deque<std::shared_ptr<HttpExchange>> exchanges_;
   std::shared_ptr<ByteSource> streaming_;    // what is left of the answer that is being written
   bool chunked_ = false, pulling_ = false;
@@ -206,6 +214,9 @@ class Http1Connection final : public std::enable_shared_from_this<Http1Connectio
   bool reading_ = false, writing_ = false, closing_ = false, closed_ = false, handling_ = false;
   SteadyTime last_read_ = std::chrono::steady_clock::now(), last_write_ = last_read_, request_began_ = last_read_;
   bool in_request_ = false;
+  bool refused_ = false, parting_ = false;
+  std::size_t drained_ = 0;
+  SteadyTime parting_since_;
 };
 
 class ServerImpl final : public Server {
@@ -226,6 +237,7 @@ class ServerImpl final : public Server {
   const Limits& limits() const { return limits_; }
   bool stopping() const { return stopping_.load(std::memory_order_relaxed); }
   std::atomic<std::size_t> connection_count{0};
+  std::atomic<std::size_t> collected{0};             // bytes of large requests that are coming in
 
  private:
   void accept(Acceptor& acceptor);
@@ -338,6 +350,7 @@ void NetThread::handshake_failed(const std::string& who, const std::string& why)
 
 Http1Connection::~Http1Connection() {
   handshake_over();
+  discharge();
   owner_.connections.erase(this);
   owner_.server.connection_count.fetch_sub(1);
 }
@@ -375,6 +388,21 @@ void Http1Connection::make_parser() {
   apart_ = false;
   continue_due_ = false;
   thrown_away_ = 0;
+  discharge();
+}
+
+// Notes that more of a request is held here. False: all of them together are too large.
+bool Http1Connection::charge(std::size_t bytes) {
+  received_ += bytes;
+  if (received_ <= kSmallRequest) return true;
+  const std::size_t more = received_ - kSmallRequest - charged_;
+  charged_ += more;
+  return owner_.server.collected.fetch_add(more, std::memory_order_relaxed) + more <= limits_.collected_bytes;
+}
+
+void Http1Connection::discharge() {
+  received_ = 0;
+  if (charged_ > 0) owner_.server.collected.fetch_sub(std::exchange(charged_, 0), std::memory_order_relaxed);
 }
 
 void Http1Connection::read() {
@@ -392,6 +420,10 @@ void Http1Connection::read() {
 void Http1Connection::on_read(error_code error, std::size_t size) {
   reading_ = false;
   if (closed_) return;
+  if (parting_) {
+    drained_ += size;
+    return error || drained_ > kDrained ? close() : drain();
+  }
   if (error) {
     if (stream_.handshaking() && !stream_.failure().empty()) owner_.handshake_failed(client(), stream_.failure());
     for (const auto& exchange : exchanges_) exchange->gone.store(true, std::memory_order_relaxed);
@@ -427,6 +459,11 @@ void Http1Connection::parse() {
     error_code error;
     const std::size_t used = parser_->put(net::buffer(buffer_.data() + begin_, end_ - begin_), error);
     begin_ += used;
+    if (!apart_ && !charge(used)) {
+      incoming_.reset();
+      refuse(503, "503 Service Unavailable: too many large requests");
+      break;
+    }
     if (error == beast_http::error::need_more) error = {};
     if (error) {
       refuse(error);
@@ -544,7 +581,27 @@ void Http1Connection::refuse(int status, std::string_view text) {
   exchange->keep_alive = false;
   exchange->answer = Response{.status = status, .headers = "Content-Type: text/plain; charset=utf-8\r\n", .body = std::string(text)};
   closing_ = true;
+  refused_ = true;
   exchanges_.push_back(std::move(exchange));
+}
+
+// All answers are out. Who was refused in the midst of sending must be able to read why: closing at once would be a reset,
+// which takes the answer away. So what still comes is thrown away for a while.
+void Http1Connection::part() {
+  if (!refused_ || parting_) return close();
+  parting_ = true;
+  parting_since_ = std::chrono::steady_clock::now();
+  stream_.finish_sending();
+  discharge();
+  if (!reading_) std::string().swap(buffer_);
+  begin_ = end_ = 0;
+  drain();
+}
+
+void Http1Connection::drain() {
+  if (reading_) return;
+  reading_ = true;
+  stream_.async_read(buffer_, 0, kReadLarge, [self = shared_from_this()](const error_code& error, std::size_t size) { self->on_read(error, size); });
 }
 
 void Http1Connection::answered() {
@@ -631,7 +688,7 @@ void Http1Connection::flush() {
     pull();
     const bool more_room = full && exchanges_.size() < limits_.pipelined && !handling_;
     if (out_at_ == out_.size()) {
-      if (closing_ && !busy() && !incoming_) return close();
+      if (closing_ && !busy() && !incoming_) return part();
     } else {
       error_code error;
       const std::size_t size = stream_.write_some(std::string_view(out_).substr(out_at_), error);
@@ -646,7 +703,7 @@ void Http1Connection::flush() {
         out_at_ = 0;
         if (out_.capacity() > kKeptBuffer && !streaming_) std::string().swap(out_);
         else out_.clear();
-        if (closing_ && !busy() && !incoming_) return close();
+        if (closing_ && !busy() && !incoming_) return part();
       }
     }
     // Room again for requests that wait in the buffer.
@@ -679,6 +736,7 @@ void Http1Connection::close() {
   closed_ = true;
   for (const auto& exchange : exchanges_) exchange->gone.store(true, std::memory_order_relaxed);
   handshake_over();
+  discharge();
   stream_.close();
   for (const auto& exchange : exchanges_) exchange->answer.reset();
   exchanges_.clear();
@@ -691,6 +749,7 @@ void Http1Connection::close() {
 void Http1Connection::sweep(SteadyTime now, bool stopping) {
   if (closed_) return;
   if (stopping && !busy()) return close();
+  if (parting_ && now - parting_since_ > kParting) return close();
   if (stream_.handshaking() && now - last_read_ > limits_.handshake_time) return close();
   if (writing_ && now - last_write_ > limits_.write_stall) return close();
   if (incoming_ && apart_ && !sink_busy_ && now - last_read_ > limits_.body_stall) return close();

@@ -30,6 +30,7 @@ namespace rq::http {
 struct Limits {
   std::size_t header_bytes = 1u << 20;
   std::size_t body_bytes = 512u << 20;                      // of bodies without a sink, also of those that are thrown away
+  std::size_t collected_bytes = 1u << 30;                   // of large requests that are coming in, over all connections
   std::size_t connections = 10'000;
   std::size_t pipelined = 64;                               // requests of one connection under way
   std::chrono::seconds header_time{30}, body_stall{30}, idle_time{300}, write_stall{60};

@@ -69,13 +69,19 @@ std::size_t Stream::encrypt(std::string_view bytes, error_code& error) {
   return 0;
 }
 
-void Stream::close() {
+void Stream::finish_sending() {
   error_code ignored;
   if (session_ && session_->established() && wire_.empty()) {
     session_->finish();
     wire_.swap(session_->out());
     (void)send_wire(ignored);
   }
+  socket_.shutdown(Tcp::socket::shutdown_send, ignored);
+}
+
+void Stream::close() {
+  error_code ignored;
+  finish_sending();
   socket_.shutdown(Tcp::socket::shutdown_both, ignored);
   socket_.close(ignored);
 }

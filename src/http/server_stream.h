@@ -66,6 +66,7 @@ class Stream {
     });
   }
 
+  void finish_sending();
   void close();
   // An end that no client takes for an orderly one.
   void reset();

@@ -116,6 +116,7 @@ class Client {
   }
   ~Client() { ::close(fd_); }
   void send(std::string_view text) { EXPECT_EQ(::send(fd_, text.data(), text.size(), MSG_NOSIGNAL), static_cast<ssize_t>(text.size())); }
+  void finish() { ::shutdown(fd_, SHUT_WR); }
   std::string read_some() {   // empty: closed, or nothing came in time
     pollfd poller{fd_, POLLIN, 0};
     char buffer[65536];
@@ -347,6 +348,23 @@ TEST_F(HttpServer, StopsThoughARequestIsHalfSent) {
   server_->stop();
   const std::string end = half.read_until("<never>");
   EXPECT_TRUE(end == "<closed>" || end == "<reset>") << end;
+}
+
+TEST_F(HttpServer, BoundsWhatIsComingInOnAllConnections) {
+  start({.collected_bytes = 300'000});
+  const std::string head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n";
+  Client a(port_), b(port_), small(port_);
+  a.send(head + std::string(250'000, 'a'));
+  b.send(head + std::string(250'000, 'b'));
+  // One of the two is too much, which one is open.
+  small.send("POST /small HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n" + std::string(60'000, 's'));
+  EXPECT_NE(small.read_until("sss").find("200"), std::string::npos);
+  a.finish(), b.finish();
+  const std::string ends = a.read_until("<never>") + b.read_until("<never>");
+  EXPECT_NE(ends.find("503 Service Unavailable"), std::string::npos) << ends;
+  Client after(port_);                     // their bytes are free again
+  after.send("POST /after HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n" + std::string(200'000, 'c'));
+  EXPECT_NE(after.read_until("ccc").find("200"), std::string::npos);
 }
 
 TEST_F(HttpServer, ALongIdleConnectionMakesRoomForANewOne) {

@@ -9,6 +9,7 @@
 namespace rq::http {
 namespace {
 
+constexpr auto kLook = std::chrono::milliseconds(50);
 constexpr auto kRetryEvery = std::chrono::seconds(1);
 constexpr std::size_t kBatchBytes = 1u << 20;
 
@@ -96,8 +97,9 @@ void WriteQueue::run() {
     std::vector<Item> batch = take_batch(lock);
     if (batch.empty()) break;
     idle_ = false;
+    const bool in_time = !stopping_ || clock_.now() < stop_by_;
     lock.unlock();
-    bool sent = send(batch);
+    bool sent = in_time && send(batch);
     lock.lock();
     while (!sent) {
       const SteadyTime again = clock_.now() + kRetryEvery;
@@ -122,6 +124,11 @@ void WriteQueue::run() {
   changed_.notify_all();
 }
 
+bool WriteQueue::stop_time_is_over() const {
+  const std::lock_guard lock(mutex_);
+  return stopping_ && clock_.now() >= stop_by_;
+}
+
 bool WriteQueue::send(std::vector<Item>& batch) {
   auto call = std::make_shared<BatchCall>();
   call->request.set_kind(pb::Request::EXECUTE);
@@ -132,6 +139,8 @@ bool WriteQueue::send(std::vector<Item>& batch) {
   call->routing.credentials = batch.front().credentials;
   auto future = call->promise.get_future();
   backend_.sql(call);
+  while (future.wait_for(kLook) != std::future_status::ready)
+    if (stop_time_is_over()) return false;                  // its fate is open; the process ends
   const SqlReply reply = future.get();
   metrics_.counter("http", "queued_executions_num_stmts_tx").add(statements);
   if (!reply.failure) {

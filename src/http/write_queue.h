@@ -42,7 +42,7 @@ class WriteQueue {
   // The sequence number, or Errc::Busy when the queue is full (then `statements` stay with the caller). No statements: a
   // checkpoint, done when all before are applied.
   Result<std::int64_t> add(google::protobuf::RepeatedPtrField<pb::Statement>& statements, const Credentials& credentials, const Done& done);
-  void stop(std::chrono::milliseconds within);
+  void stop(std::chrono::milliseconds within);              // what waits is written if that takes no longer
   std::int64_t written_sequence() const;                    // of the last request whose batch was applied
   const QueueOptions& options() const { return options_; }
   std::size_t waiting() const;                              // requests
@@ -60,6 +60,7 @@ class WriteQueue {
   void run();
   std::vector<Item> take_batch(std::unique_lock<std::mutex>& lock);
   bool send(std::vector<Item>& batch);
+  bool stop_time_is_over() const;
   void note_failure(const SqlReply& reply);
 
   const QueueOptions options_;

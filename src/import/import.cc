@@ -104,15 +104,15 @@ Result<> make_database(const Options& options, const Source& source, const std::
 
 // A log that begins behind the imported state, with the one member.
 Result<> make_log(io::Disk& disk, const std::string& dir, const Survey& survey, const Options& options, const replica::Member& member) {
-  replica::MembershipRecord record{.cluster_id = options.cluster_id, .base_conf = {.voters = {member.raft_id}}};
+  replica::MembershipRecord record{.cluster_id = options.cluster_id};   // no base: an empty database is not where this log begins
   record.members.put(member);
-  record.base_members = record.members;
+  const raft::ConfState conf{.voters = {member.raft_id}};
   RQ_TRY(const wal::Log::Opened opened, wal::Log::open(disk, dir, {}));
   const Term term = std::max(survey.current_term, survey.last_term);
   RQ_CHECK(opened.log->append({.snapshot = wal::SnapshotMark{survey.last_index, survey.last_term},
                                .entries = {},
                                .hard_state = raft::HardState{.term = term, .vote = {}, .commit = survey.last_index},
-                               .membership = wal::Membership{survey.last_index, record.base_conf, replica::encode(record)}}));
+                               .membership = wal::Membership{survey.last_index, conf, replica::encode(record)}}));
   return opened.log->sync();
 }
 

@@ -183,6 +183,80 @@ TEST(Import, FoldsTheWalOfAnInterruptedV8Snapshot) {
   }
 }
 
+// v10: a snapshot that came over the network has its WALs beside the image.
+TEST(Import, FoldsTheWalsOfASnapshotThatWasInstalled) {
+  const Files v10 = fixture("v10-crash");
+  const std::string full = "wsnapshots/2-7-1795417383967", increment = "wsnapshots/2-10-1795417383997";
+  const std::string installed = "wsnapshots/2-10-1795417399999";
+  MemoryDisk disk;
+  const DiskVfs vfs(disk);
+  put(disk, "/old", {{"raft.db", v10.at("raft.db")},
+                     {full + "/meta.json", v10.at(full + "/meta.json")},
+                     {full + "/data.db", "older ones don't matter"},
+                     {installed + "/meta.json", v10.at(increment + "/meta.json")},
+                     {installed + "/data.db", v10.at(full + "/data.db")},
+                     {installed + "/data.db.crc32", v10.at(full + "/data.db.crc32")},
+                     {installed + "/data-00000000.wal", v10.at(increment + "/000001795417383991824219-000001.wal")},
+                     {installed + "/data-00000000.wal.crc32", v10.at(increment + "/000001795417383991824219-000001.wal.crc32")}});
+  const auto report = import_and_place(disk, options_for(disk, vfs, "/old", "/new"));
+  ASSERT_TRUE(report) << report.error().text();
+  EXPECT_TRUE(same(lines_of_file(vfs, "/new/db.sqlite"), lines_of_sql(expected_sql("v10-crash"))));
+}
+
+TEST(Import, FindsTheImageThatAnInterruptedUpgradeMoved) {
+  Files files = fixture("v9-crash");
+  auto image = files.extract("rsnapshots/2-10-1795417383997.db");
+  image.key() = "wsnapshots.tmp/2-10-1795417383997/data.db";
+  files.insert(std::move(image));
+  MemoryDisk disk;
+  const DiskVfs vfs(disk);
+  put(disk, "/old", files);
+  const auto report = import_and_place(disk, options_for(disk, vfs, "/old", "/new"));
+  ASSERT_TRUE(report) << report.error().text();
+  EXPECT_TRUE(same(lines_of_file(vfs, "/new/db.sqlite"), lines_of_sql(expected_sql("v9-crash"))));
+}
+
+// v6 and v7 wrote empty databases as a mere header; before v5.8 images weren't compressed.
+TEST(Import, ReadsEmptyAndUncompressedStates) {
+  const std::string meta = R"({"Version":1,"ID":"2-10-1","Index":10,"Term":2,"Configuration":{"Servers":[{"Suffrage":0,"ID":"n","Address":"h:1"}]},"Size":0})";
+  const Files v10 = fixture("v10-crash"), v9 = fixture("v9-crash");
+  std::string plain(8, '\0');
+  const std::string image = v9.at("rsnapshots/2-10-1795417383997.db");
+  for (std::size_t i = 0; i < 8; ++i) plain[i] = static_cast<char>(image.size() >> 8 * i);
+  const std::string empty = std::string(8, '\xff') + std::string(8, '\0');
+  for (const std::string& state : {plain + image, empty, std::string(8, '\0')}) {
+    MemoryDisk disk;
+    const DiskVfs vfs(disk);
+    put(disk, "/old", {{"raft.db", v10.at("raft.db")}, {"snapshots/2-10-1/meta.json", meta}, {"snapshots/2-10-1/state.bin", state}});
+    const auto report = import_and_place(disk, options_for(disk, vfs, "/old", "/new"));
+    ASSERT_TRUE(report) << report.error().text();
+    if (state.size() > 16) {
+      EXPECT_TRUE(same(lines_of_file(vfs, "/new/db.sqlite"), lines_of_sql(expected_sql("v10-crash"))));
+    } else {
+      EXPECT_GT(report->replayed.failed, 0u);     // what was written to tables that an empty database hasn't
+    }
+  }
+}
+
+TEST(Import, OntoAFullDiskGivesTheSpaceBack) {
+  const Files files = fixture("v10-crash");
+  int refused = 0;
+  for (std::uint64_t room = 0;; room += 40'000) {
+    MemoryDisk disk;
+    const DiskVfs vfs(disk);
+    put(disk, "/data", files);
+    disk.set_capacity(room);
+    const auto report = build(options_for(disk, vfs, "/data", "/data"));
+    if (report) break;
+    ++refused;
+    ASSERT_EQ(report.error().code, Errc::NoSpace) << report.error().text();
+    EXPECT_FALSE(disk.exists("/data/import.staging").value_or(true));
+    disk.set_capacity(UINT64_MAX);
+    ASSERT_TRUE(import_and_place(disk, options_for(disk, vfs, "/data", "/data")));
+  }
+  EXPECT_GT(refused, 3);
+}
+
 TEST(Import, PrefersTheNewerLayout) {
   MemoryDisk disk;
   const DiskVfs vfs(disk);

@@ -262,7 +262,14 @@ Result<std::optional<Snapshot>> newest_v8(io::Disk& disk, const std::string& fol
     RQ_TRY(const bool there, disk.exists(folder + "/" + all[at].name + ".db"));
     if (there) snapshot.base.path = folder + "/" + all[at].name + ".db";
   }
-  if (snapshot.base.path.empty()) return fail(Errc::Corrupt, "snapshot " + all.back().dir + " has no database file");
+  if (snapshot.base.path.empty()) {
+    // An upgrade to v10 that died may have moved it.
+    const std::string moved = folder.substr(0, folder.rfind('/')) + "/wsnapshots.tmp/" + all.back().name + "/" + std::string(kImageName);
+    RQ_TRY(const bool there, disk.exists(moved));
+    if (!there) return fail(Errc::Corrupt, "snapshot " + all.back().dir + " has no database file");
+    snapshot.base.path = moved;
+    return std::optional(std::move(snapshot));
+  }
   for (; at < all.size(); ++at) {
     const std::string wal = folder + "/" + all[at].name + ".db-wal";
     RQ_TRY(const bool there, disk.exists(wal));

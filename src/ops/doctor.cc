@@ -282,7 +282,8 @@ void Doctor::look_at_cluster() {
   if (ready->status == 200) tell(Level::Ok, "the node is ready");
   const Result<HttpAnswer> nodes = http_get(options_.http_adv_addr, "/nodes?nonvoters&timeout=2s", 2 * kProbeTime);
   if (nodes && nodes->status == 401) return tell(Level::Warning, "the node wants credentials for /nodes", "ask it yourself, with a user that has the permission status");
-  if (nodes && nodes->status == 200) look_at_members(nodes->body);
+  if (nodes && nodes->status == 200) return look_at_members(nodes->body);
+  tell(Level::Warning, "the node doesn't say who its members are: " + (nodes ? "status " + std::to_string(nodes->status) : nodes.error().detail), "read its log");
 }
 
 }  // namespace

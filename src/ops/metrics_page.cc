@@ -12,6 +12,7 @@
 #include <cstdio>
 #include <vector>
 
+#include "ops/certificates.h"
 #include "ops/exposition.h"
 
 namespace rq::ops {
@@ -81,6 +82,11 @@ void put_http(Exposition& out, const MetricsSources& sources) {
   out.gauge("rqlite_http_in_flight", "Requests under way.");
   for (const http::EndpointStats* stats : used) out.sample(stats->in_flight.load(std::memory_order_relaxed), labels_of(*stats));
   out.gauge("rqlite_http_connections", "Open client connections.", std::uint64_t{sources.server.connections()});
+  out.gauge("rqlite_tls_cert_expiry_seconds", "Until the certificate file of a port expires; negative: since.");
+  for (const auto& [port, path] : {std::pair("http", sources.http_cert), std::pair("node", sources.node_cert)}) {
+    if (path.empty()) continue;
+    if (const Result<CertificateFacts> facts = read_certificate(path)) out.sample(seconds(facts->not_after - sources.node.clock().wall()), {{"port", port}});
+  }
   const http::WriteQueue& queue = sources.api.queue();
   out.gauge("rqlite_queue_depth", "Queued writes (?queue) that wait.", std::uint64_t{queue.waiting()});
   out.gauge("rqlite_queue_capacity", "Room for queued writes.", std::uint64_t{queue.options().capacity});
@@ -180,6 +186,7 @@ void put_database(Exposition& out, const store::Store& store) {
   const sql::ReadPool::Stats pool = store.pool_stats();
   out.gauge("rqlite_db_read_connections", "Open read connections of the pool.", std::uint64_t{pool.connections});
   out.gauge("rqlite_db_read_connections_busy", "Read connections in use.", std::uint64_t{pool.busy});
+  out.gauge("rqlite_db_reads_waiting", "Reads that wait for a thread of the pool.", std::uint64_t{pool.waiting});
   out.counter("rqlite_db_read_waits_total", "Reads that waited for a connection.", std::uint64_t{pool.waits});
 }
 

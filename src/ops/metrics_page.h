@@ -24,6 +24,7 @@ struct MetricsSources {
   const Metrics& counters;
   std::string commit;
   WallTime started;
+  std::string http_cert, node_cert;       // files; empty: no TLS on that port
 };
 
 // `view`: of the replica, fresh; nullopt: the store isn't open, its families are left out.

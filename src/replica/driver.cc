@@ -306,7 +306,9 @@ void Driver::carry_out(raft::Ready&& ready) {
   for (raft::ReadState& read : ready.reads) {
     const auto batch = reads_issued_.find(context_number(read.context));
     if (batch == reads_issued_.end()) continue;     // re-issued meanwhile
-    stats_.read_index.record(clock_.now() - batch->second.issued);
+    const auto waited = clock_.now() - batch->second.issued;
+    stats_.read_index.record(waited);
+    stats_.last_read_index_us.set(std::chrono::duration_cast<std::chrono::microseconds>(waited).count());
     std::vector<ReadDone> done;
     for (auto& waiting : batch->second.reads) done.push_back(std::move(waiting.first));
     reads_issued_.erase(batch);
@@ -333,10 +335,6 @@ void Driver::note_persisted(std::uint64_t ready_number) {
   }
   // The machine must not be ahead of the log: it follows when the log stands at the snapshot for good.
   if (restoring_ && restoring_ready_ <= persisted_ready_) outputs_.restore(*std::exchange(restoring_, std::nullopt));
-  if (restored_ && unpersisted_ready_ <= persisted_ready_) {
-    check(engine_->snapshot_installed(*restored_));
-    restored_.reset();
-  }
 }
 
 void Driver::hand_over(std::vector<raft::Entry>&& committed) {
@@ -357,9 +355,12 @@ void Driver::hand_over(std::vector<raft::Entry>&& committed) {
 Result<> Driver::apply_conf(const raft::Entry& entry) {
   if (entry.index <= conf_index_) return {};      // replay: already in the membership that the log gave back
   RQ_TRY(const raft::ConfChange change, raft::decode_conf_change(*entry.payload));
-  RQ_TRY(raft::ConfState result, engine_->apply_conf_change(entry));
+  raft::Entry effective = entry;
+  const bool foreign = of_another_epoch(change, record_.cluster_id);
+  if (foreign) effective.payload = std::make_shared<const std::string>(raft::encode(raft::ConfChange{}));
+  RQ_TRY(raft::ConfState result, engine_->apply_conf_change(effective));
   MembershipRecord record = record_;
-  apply_to(record.members, change, result);
+  if (!foreign) apply_to(record.members, change, result);
   RQ_CHECK(outputs_.persist_now({.membership = wal::Membership{entry.index, result, encode(record)}, .must_sync = true}));
   record_ = std::move(record);
   conf_ = std::move(result);
@@ -385,6 +386,7 @@ void Driver::join(Member joiner, SteadyTime deadline, ConfDone done) {
   if (!leads()) return done(fail(engine_->leader() ? Errc::NotLeader : Errc::LeaderNotFound));
   std::optional<raft::ConfChange> change = join_change(record_.members, conf_, joiner);
   if (!change) return done({});
+  change->context = conf_context(joiner, record_.cluster_id);
   change_membership(std::move(*change), deadline, std::move(done));
 }
 
@@ -392,7 +394,7 @@ void Driver::remove(std::string node_id, SteadyTime deadline, ConfDone done) {
   if (!leads()) return done(fail(engine_->leader() ? Errc::NotLeader : Errc::LeaderNotFound));
   const Member* member = record_.members.find_node(node_id);
   if (member == nullptr) return done({});          // unknown ids succeed
-  raft::ConfChange change{.steps = {{raft::ConfChangeType::Remove, member->raft_id}}};
+  raft::ConfChange change{.steps = {{raft::ConfChangeType::Remove, member->raft_id}}, .context = conf_context(*member, record_.cluster_id)};
   if (member->raft_id != self_) return change_membership(std::move(change), deadline, std::move(done));
   if (conf_.voters.size() < 2) return done(fail(Errc::BadRequest, "cannot remove the only voter"));
   // Trap 5: a leader does not remove itself; it hands over and the request is made again at its successor.
@@ -430,7 +432,7 @@ void Driver::promote_learners() {
     const Member* member = record_.members.find(peer.id);
     if (!peer.learner || member == nullptr || member->read_replica || peer.snapshotting) continue;
     if (peer.match.value + kLearnerLagMax < status.last_index.value || !peer.match) continue;
-    raft::ConfChange change{.steps = {{raft::ConfChangeType::AddVoter, peer.id}}, .context = encode(*member)};
+    raft::ConfChange change{.steps = {{raft::ConfChangeType::AddVoter, peer.id}}, .context = conf_context(*member, record_.cluster_id)};
     if (engine_->propose_conf_change(change))
       log::info("store", "node with ID " + member->node_id + ", at " + member->raft_addr + ", caught up, made voter");
     return;
@@ -446,7 +448,8 @@ void Driver::leave_stuck_joint() {   // trap 13
 void Driver::offer_snapshots() {
   for (const RaftId peer : engine_->take_snapshot_wanted()) snapshot_wanted_.insert(peer);
   if (snapshot_wanted_.empty() || making_snapshot_) return;
-  if (log_first_.value == 2) {
+  // Without a base (recovered, imported) the whole log leads to no membership, or begins at data that isn't in it.
+  if (log_first_.value == 2 && !record_.base_conf.voters.empty()) {
     for (const RaftId peer : std::exchange(snapshot_wanted_, {})) offer_bootstrap(peer);
     return;
   }
@@ -542,9 +545,10 @@ void Driver::on_snapshot(raft::SnapshotDescriptor&& descriptor, PersistItem& ite
   restoring_ = std::move(descriptor);
 }
 
+// Its Ready is durable, or restore() would not have been said. Not put off until nothing else is being written: under load
+// that may take long, and all the while the engine would not count what is applied here as handed over.
 void Driver::restored(Index index) {
-  restored_ = index;
-  if (unpersisted_ready_ <= persisted_ready_) note_persisted(persisted_ready_);
+  check(engine_->snapshot_installed(index));
 }
 
 // ---- time, contact, leadership

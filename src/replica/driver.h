@@ -235,7 +235,6 @@ class Driver {
   std::map<std::uint64_t, std::vector<raft::Message>> after_persist_;
   std::optional<raft::SnapshotDescriptor> restoring_;   // not durable yet
   std::uint64_t restoring_ready_ = 0;
-  std::optional<Index> restored_;
 
   struct Offer {                              // a state held fast for members that are to install it
     raft::MachineSnapshot snapshot;

@@ -59,6 +59,18 @@ std::string encode(const Member& member) {
   return out.SerializeAsString();
 }
 
+std::string conf_context(const Member& member, std::uint64_t epoch) {
+  pb::Member out;
+  fill(out, member);
+  out.set_epoch(epoch);
+  return out.SerializeAsString();
+}
+
+bool of_another_epoch(const raft::ConfChange& change, std::uint64_t epoch) {
+  pb::Member in;
+  return !change.context.empty() && in.ParseFromString(change.context) && in.epoch() != 0 && in.epoch() != epoch;
+}
+
 Result<Member> decode_member(std::string_view bytes) {
   pb::Member in;
   if (!in.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) return fail(Errc::Corrupt, "member record cut short");

@@ -27,6 +27,10 @@ struct Member {
   bool operator==(const Member&) const = default;
 };
 std::string encode(const Member& member);
+// The context of a conf change of the cluster `epoch`. In a cluster of another id it has no effect: that one was recovered
+// by its operator with another membership.
+std::string conf_context(const Member& member, std::uint64_t epoch);
+bool of_another_epoch(const raft::ConfChange& change, std::uint64_t epoch);
 Result<Member> decode_member(std::string_view bytes);
 
 // A value: copies are cheap enough (a handful of members).

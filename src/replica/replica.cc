@@ -672,7 +672,9 @@ Result<> Replica::try_apply(const raft::Entry& entry, std::span<const std::share
   const SteadyTime begun = clock_.now();
   const Result<> result = machine_.apply({.index = entry.index, .term = entry.term, .wall_ms = view.wall_ms, .seed = view.seed,
                                           .proposals = view.proposals, .waiters = waiters});
-  driver_->stats().apply.record(clock_.now() - begun);
+  const auto took = clock_.now() - begun;
+  driver_->stats().apply.record(took);
+  driver_->stats().last_apply_us.set(std::chrono::duration_cast<std::chrono::microseconds>(took).count());
   driver_->stats().entries_applied.add();
   return result;
 }

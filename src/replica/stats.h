@@ -15,6 +15,7 @@ struct Stats {
   Counter groups, proposals, group_bytes;      // what went into the log here, as leader
   Counter entries_applied;
   Counter elections;           // begun here
+  Counter last_apply_us, last_read_index_us;
   Counter expired;             // proposals that found no place in the log in time
 };
 

@@ -46,12 +46,31 @@ std::string file_problem(const std::string& path) {
   return "open " + path + ": " + (errno == ENOENT ? "no such file or directory" : errno == EACCES ? "permission denied" : std::strerror(errno));
 }
 
+// The other side's refusal of the connection as such. In TLS 1.3 a server looks at our certificate after we began to send.
+bool is_tls_alert(const error_code& ec) {
+  if (ec.category() != net::error::get_ssl_category()) return false;
+  const int reason = ERR_GET_REASON(static_cast<unsigned long>(ec.value()));
+  return reason > SSL_AD_REASON_OFFSET && reason < SSL_AD_REASON_OFFSET + 256;
+}
+
+std::string tls_reason(const error_code& ec) {
+  const auto code = static_cast<unsigned long>(ec.value());
+  switch (ERR_GET_REASON(code)) {
+    case SSL_R_WRONG_VERSION_NUMBER: return "TLS: the server doesn't speak HTTPS";
+    case SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED: return "TLS: the server requires a client certificate (flags -d and -k)";
+    default: break;
+  }
+  const char* text = ERR_reason_error_string(code);
+  return std::string("TLS: ") + (text != nullptr ? text : "unknown error");
+}
+
 std::string lower_reason(const error_code& ec) {
   if (ec == net::error::connection_refused) return "connection refused";
   if (ec == net::error::host_not_found || ec == net::error::host_not_found_try_again || ec == net::error::no_data) return "no such host";
   if (ec == net::error::connection_reset) return "connection reset by peer";
   if (ec == http::error::end_of_stream || ec == net::error::eof || ec == http::error::partial_message || ec == net::ssl::error::stream_truncated)
     return "the server closed the connection";
+  if (ec.category() == net::error::get_ssl_category()) return tls_reason(ec);
   std::string text = ec.message();
   if (!text.empty() && text[0] >= 'A' && text[0] <= 'Z') text[0] = static_cast<char>(text[0] + 32);
   return text;
@@ -269,13 +288,16 @@ Result<> HttpClient::Impl::handshake(Connection& connection, const Endpoint& to)
   auto& stream = *connection.tls;
   error_code is_name;
   net::ip::make_address(to.host, is_name);
-  if (is_name) SSL_set_tlsext_host_name(stream.native_handle(), to.host.c_str());
-  if (!settings_.tls.insecure) stream.set_verify_callback(net::ssl::host_name_verification(to.host));
+  SSL* ssl = stream.native_handle();
+  if (is_name) SSL_set_tlsext_host_name(ssl, to.host.c_str());
+  if (!settings_.tls.insecure) {
+    if (is_name) SSL_set1_host(ssl, to.host.c_str()); else X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), to.host.c_str());
+  }
   const error_code ec = run(connection, [&](auto done) { stream.async_handshake(net::ssl::stream_base::client, [done](const error_code& e) { done(e); }); });
   if (!ec) return {};
   if (const long verified = SSL_get_verify_result(stream.native_handle()); verified != X509_V_OK)
     return fail(Errc::Unreachable, to.name() + ": the server's certificate is not trusted: " + X509_verify_cert_error_string(verified));
-  return failed(ec, Errc::Unreachable, to.name() + ": TLS: ");
+  return failed(ec, Errc::Unreachable, to.name() + ": ");
 }
 
 // An idle connection on which something arrived was closed by the server (or spoke out of turn).
@@ -350,7 +372,7 @@ Result<HttpResponse> HttpClient::Impl::receive(Connection& connection, Stream& s
   parser.header_limit(static_cast<std::uint32_t>(kHeaderBytesMax));
   if (request.method == "HEAD") parser.skip(true);
   error_code ec = run(connection, [&](auto done) { http::async_read_header(stream, connection.buffer, parser, [done](const error_code& e, std::size_t) { done(e); }); });
-  if (ec) RQ_CHECK(failed(ec, Errc::Closed, ""));
+  if (ec) RQ_CHECK(failed(ec, is_tls_alert(ec) && !connection.reused ? Errc::Unreachable : Errc::Closed, ""));
   HttpResponse response;
   response.status = static_cast<int>(parser.get().result_int());
   response.reason = std::string(parser.get().reason());

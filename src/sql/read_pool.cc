@@ -177,7 +177,7 @@ void ReadPool::stop() {
 
 ReadPool::Stats ReadPool::stats() const {
   const std::lock_guard lock(mutex_);
-  return {.connections = idle_.size() + in_use_.size(), .busy = in_use_.size(), .waits = waits_};
+  return {.connections = idle_.size() + in_use_.size(), .busy = in_use_.size(), .waiting = queue_.size(), .waits = waits_};
 }
 
 }  // namespace rq::sql

@@ -45,7 +45,7 @@ class ReadPool {
     unsigned threads_max = 4;
   };
   struct Stats {
-    std::size_t connections = 0, busy = 0;
+    std::size_t connections = 0, busy = 0, waiting = 0;
     std::uint64_t waits = 0;
   };
   // Gets a reader, or nullptr and why: stopped, or no connection could be opened.

@@ -1,5 +1,6 @@
 #include "sql/reader.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "sql/parameters.h"
@@ -12,8 +13,19 @@ namespace {
 constexpr std::size_t kRememberedMax = 1024;
 constexpr std::size_t kRememberedBytes = 4096;   // longer texts are not remembered
 constexpr std::string_view kWriteRefused = "attempt to change database via query operation";
+// PRAGMAs that reach beyond this connection and its request when they set something: files, locks, the whole process, the
+// protection of the schema, memory without bound.
+constexpr std::string_view kRefusedSettings[] = {
+    "cache_size", "cache_spill", "data_store_directory", "default_cache_size", "hard_heap_limit", "journal_mode", "journal_size_limit", "locking_mode",
+    "mmap_size", "query_only", "soft_heap_limit", "synchronous", "temp_store", "temp_store_directory", "wal_autocheckpoint", "writable_schema"};
 constexpr std::uint32_t kMarkEffect = 1;         // transaction control or a PRAGMA with a value
 constexpr std::uint32_t kMarkSetting = 2;        // a PRAGMA that changes this connection
+
+bool is_refused(const char* name, const char* value) {
+  if (name == nullptr) return false;
+  if (same_name(name, "wal_checkpoint")) return true;
+  return value != nullptr && std::ranges::any_of(kRefusedSettings, [&](std::string_view refused) { return same_name(name, refused); });
+}
 
 }  // namespace
 
@@ -51,7 +63,10 @@ int Reader::authorize(Connection& connection, int action, const char* first, con
     case SQLITE_SAVEPOINT:
       connection.mark(kMarkEffect);
       return SQLITE_OK;
+    case SQLITE_READ:                            // raw pages show what was deleted
+      return first != nullptr && same_name(first, "sqlite_dbpage") ? SQLITE_DENY : SQLITE_OK;
     case SQLITE_PRAGMA:
+      if (is_refused(first, second)) return SQLITE_DENY;
       if (first != nullptr && pragma_fact(first, second == nullptr ? PragmaForm::Read : PragmaForm::Assign) == kPragmaSetting) connection.mark(kMarkEffect | kMarkSetting);
       return SQLITE_OK;
     default:
@@ -104,6 +119,7 @@ Reader::Ran Reader::run(const pb::Request& request, command::Outcome& outcome, c
   for (const pb::Statement& statement : request.statements()) {
     if (timed_out || clock_passed(budget)) {
       timed_out = true;
+      ++outcome.failed;
       writer.error("query timeout", ResultWriter::Failed::Read);
       continue;
     }
@@ -119,12 +135,14 @@ Reader::Ran Reader::run(const pb::Request& request, command::Outcome& outcome, c
     }
     if (why == Stop::Deadline) {
       timed_out = true;
+      ++outcome.failed;
       writer.error("query timeout", ResultWriter::Failed::Read);
       continue;
     }
     // A statement that doesn't compile on /db/request has no rows to show; on /db/query and at run time it has none either.
     const bool compiled = compiled_;
     const bool as_read = request.kind() == pb::Request::QUERY || compiled;
+    ++outcome.failed;
     writer.error(done.error().detail, as_read ? ResultWriter::Failed::Read : ResultWriter::Failed::Other);
   }
   connection_->disarm();

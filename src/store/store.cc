@@ -31,7 +31,10 @@ std::string proposal_bytes(const pb::Request& request) {
 }  // namespace
 
 void SqlJob::applied(command::Outcome&& outcome) {
-  if (store != nullptr && store->slow_log_.on()) store->note_time(*this, store->clock_.now() - begun, nullptr, "log");
+  if (store != nullptr) {
+    const auto took = store->slow_log_.on() ? store->clock_.now() - begun : std::chrono::nanoseconds(0);
+    store->note_time(*this, took, nullptr, "log", outcome.failed);
+  }
   finished(std::move(outcome));
 }
 
@@ -98,12 +101,15 @@ class Store::NetReader {
   sql::Reader* reader_ = nullptr;
 };
 
-Store::Store(const Options& options, io::Disk& disk, Clock& clock, Metrics&)
+Store::Store(const Options& options, io::Disk& disk, Clock& clock, Metrics& metrics)
     : options_(options), disk_(disk), clock_(clock),
       slow_log_(options.slow_query_log, clock, [this](const std::string& sql) { return plan_of(sql); },
                 [this](std::function<void()> work) {
                   return read_pool_->submit([work = std::move(work)](sql::Reader*, const Error*) { work(); }).has_value();
-                }) {}
+                }),
+      counts_{metrics.counter("db", "executions"), metrics.counter("db", "queries"), metrics.counter("db", "requests"),
+              metrics.counter("db", "execution_errors"), metrics.counter("db", "query_errors"), metrics.counter("db", "execute_transactions"),
+              metrics.counter("db", "query_transactions"), metrics.counter("db", "request_transactions")} {}
 
 Store::~Store() { stop(); }
 
@@ -223,6 +229,12 @@ class LoadWaiter final : public executor::SqlWaiter {
 
 }  // namespace
 
+void Store::propose_skip(Index index) {
+  pb::Proposal proposal;
+  proposal.set_skip_index(index.value);
+  replica_->propose({.bytes = proposal.SerializeAsString(), .alone = true, .waiter = nullptr});
+}
+
 void Store::load_image(const pb::LoadImage& image, std::function<void(Result<Index>)> done) {
   if (!replica_->is_leader()) return done(fail(no_leader_here()));
   pb::Proposal proposal;
@@ -263,6 +275,7 @@ void Store::run(const std::shared_ptr<SqlJob>& job) {
   const std::uint32_t facts = sql::examine(job->request);
   if ((facts & sql::kPragmaDisallowed) != 0) return job->finished(fail(Errc::DisallowedPragma));
   job->store = this;
+  count(job->request);
   job->alone = (facts & (sql::kTransactionControl | sql::kVacuum | sql::kPragmaSetting)) != 0;
   switch (job->request.kind()) {
     case pb::Request::QUERY:
@@ -358,8 +371,21 @@ DatabaseFacts Store::database_facts() const {
   return facts;
 }
 
-void Store::note_time(const SqlJob& job, std::chrono::nanoseconds took, Histogram* times, std::string_view where) {
+void Store::count(const pb::Request& request) {
+  const auto add = [&](Counter& statements, Counter& transactions) {
+    statements.add(request.statements_size());
+    if (request.transaction()) transactions.add();
+  };
+  switch (request.kind()) {
+    case pb::Request::EXECUTE: return add(counts_.executions, counts_.execute_transactions);
+    case pb::Request::QUERY: return add(counts_.queries, counts_.query_transactions);
+    default: return add(counts_.requests, counts_.request_transactions);
+  }
+}
+
+void Store::note_time(const SqlJob& job, std::chrono::nanoseconds took, Histogram* times, std::string_view where, std::uint32_t failed) {
   if (times != nullptr) times->record(took);
+  if (failed > 0) (job.request.kind() == pb::Request::QUERY ? counts_.query_errors : counts_.execution_errors).add(failed);
   slow_log_.took(job.request, took, where);
 }
 
@@ -448,7 +474,7 @@ void Store::read_now(const std::shared_ptr<SqlJob>& job) {
     }
   }
   outcome.elapsed = clock_.now() - job->begun;
-  note_time(*job, outcome.elapsed, &read_times_.inline_reads, "net");
+  note_time(*job, outcome.elapsed, &read_times_.inline_reads, "net", outcome.failed);
   job->finished(std::move(outcome));
 }
 
@@ -470,7 +496,7 @@ void Store::read_in_pool(const std::shared_ptr<SqlJob>& job) {
     command::Outcome outcome;
     (void)reader->run(job->request, outcome, {.cancellation = &cancellation});
     outcome.elapsed = clock_.now() - job->begun;
-    note_time(*job, outcome.elapsed, &read_times_.pool_reads, "pool");
+    note_time(*job, outcome.elapsed, &read_times_.pool_reads, "pool", outcome.failed);
     job->finished(std::move(outcome));
   });
   if (!queued) job->finished(fail(queued.error()));
@@ -494,7 +520,7 @@ void Store::strong_reads(Index index, std::span<executor::StrongRead> reads) {
       (void)reader.run(job->request, outcome, {.cancellation = &cancellation, .keep_transaction = true});
       outcome.raft_index = index.value;
       outcome.elapsed = clock_.now() - job->begun;
-      note_time(*job, outcome.elapsed, &read_times_.strong_reads, "log");
+      note_time(*job, outcome.elapsed, &read_times_.strong_reads, "log", outcome.failed);
       job->finished(std::move(outcome));
     }
   });

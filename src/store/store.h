@@ -117,6 +117,8 @@ class Store {
     const std::shared_lock lock(exchange_mutex_);
     open();
   }
+  // Asks the log to pass over the entry that stops apply; `recover -skip`. Only the leader's word gets there.
+  void propose_skip(Index index);
   std::string staging_dir() const { return options_.data_dir + "/staging"; }
   io::Disk& disk() { return disk_; }
   sql::ReadPool::Stats pool_stats() const { return read_pool_->stats(); }
@@ -141,7 +143,8 @@ class Store {
   bool close_gate(std::chrono::milliseconds within);
   void open_gate() { gate_closed_.store(false); }
   Result<> open_readers();
-  void note_time(const SqlJob& job, std::chrono::nanoseconds took, Histogram* times, std::string_view where);
+  void count(const pb::Request& request);
+  void note_time(const SqlJob& job, std::chrono::nanoseconds took, Histogram* times, std::string_view where, std::uint32_t failed);
   std::string plan_of(const std::string& sql) const;
   void classify_then_run(const std::shared_ptr<SqlJob>& job);
   void run_classified(const std::shared_ptr<SqlJob>& job, bool only_reads);
@@ -175,6 +178,10 @@ class Store {
   std::unique_ptr<replica::Replica> replica_;
   ReadTimes read_times_;
   SlowLog slow_log_;
+  struct Counts {                            // of the map `db`: statements asked of this node, by kind of request
+    Counter &executions, &queries, &requests, &execution_errors, &query_errors, &execute_transactions, &query_transactions, &request_transactions;
+  };
+  Counts counts_;
   Index checkpointed_;                       // apply thread
   std::unique_ptr<Keeper> keeper_;
   std::atomic<std::int64_t> appended_ms_{0};

@@ -11,6 +11,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <chrono>
 #include <cstring>
 #include <mutex>
@@ -249,7 +250,11 @@ Result<> SslConfig::load_authorities(const std::string& file) {
     const std::string why = take_load_error(file);
     return fail(Errc::BadRequest, why.starts_with("open ") ? why : "failed to parse root certificate(s) in \"" + file + "\"");
   }
-  (void)X509_STORE_set_default_paths(authorities_.get());
+  (void)X509_STORE_set_default_paths(authorities_.get());      // also takes SSL_CERT_FILE and SSL_CERT_DIR
+  if (std::getenv(X509_get_default_cert_file_env()) != nullptr || std::getenv(X509_get_default_cert_dir_env()) != nullptr) {
+    ERR_clear_error();
+    return {};                         // they take the place of the system's
+  }
   for (const char* path : kSystemFiles)
     if (::access(path, R_OK) == 0 && X509_STORE_load_file(authorities_.get(), path) == 1) break;
   ERR_clear_error();

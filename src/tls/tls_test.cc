@@ -182,6 +182,17 @@ TEST_F(Tls, SaysWhatIsWrongWithTheFiles) {
             "tls: failed to find any PEM data in " + ours.path("junk.pem"));
 }
 
+TEST_F(Tls, TheVariablesOfGoTakeThePlaceOfTheSystemsAuthorities) {
+  const auto trusting = [&](const std::string& ca) {
+    ::setenv("SSL_CERT_FILE", ca.c_str(), 1);
+    const auto made = Config::client({});
+    ::unsetenv("SSL_CERT_FILE");
+    return *made;
+  };
+  EXPECT_TRUE(Pair(trusting(ours.path("ca.pem")), server()).both());
+  EXPECT_FALSE(Pair(trusting(foreign.path("ca.pem")), server()).both());
+}
+
 TEST_F(Tls, RefusesOldVersions) {
   // A client of TLS 1.1, made with OpenSSL itself.
   SSL_CTX* context = SSL_CTX_new(TLS_client_method());

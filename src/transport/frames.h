@@ -38,6 +38,7 @@ class FrameReader {
   void set_limit(std::size_t message_max) { message_max_ = message_max; }
   // Takes bytes off the front of `in` and gives the next message; nullopt: more bytes are needed. Errc::Corrupt, TooLarge.
   Result<std::optional<MessageFrame>> next(std::string_view& in);
+  std::size_t held() const { return partial_.size() + streams_bytes_; }   // bytes of what is not whole yet
 
  private:
   std::size_t message_max_ = kHelloMax;

@@ -16,6 +16,8 @@ namespace {
 
 constexpr std::size_t kReadBytes = 64 * 1024;
 constexpr std::size_t kKeptBuffer = 256 * 1024;
+constexpr std::size_t kHeldMax = 1u << 30;         // of all links: strangers may begin many large messages
+constexpr std::size_t kHeldFree = 2 * kFramePayloadMax;
 
 std::string text_of(const Tcp::endpoint& endpoint) {
   const std::string host = endpoint.address().to_string();
@@ -111,9 +113,20 @@ void Link::read() {
       if (self->next_on_frame) self->on_frame = std::exchange(self->next_on_frame, nullptr);
     }
     if (self->on_batch_end) self->on_batch_end();
+    if (going_on && !self->hold(self->reader.held())) {
+      self->owner_.complain(self->remote_, "too many large messages are coming in");
+      going_on = false;
+    }
     if (!going_on) return self->end(net::error::operation_aborted, "closed");
     self->read();
   });
+}
+
+// False: all links together hold too much, and this one not only a little of it.
+bool Link::hold(std::size_t bytes) {
+  owner_.held += bytes - held_;
+  held_ = bytes;
+  return owner_.held <= kHeldMax || held_ <= kHeldFree;
 }
 
 bool Link::write_some(const std::lock_guard<std::mutex>&) {
@@ -180,6 +193,7 @@ void Link::close() {
     socket_.shutdown(Tcp::socket::shutdown_both, ignored);
     socket_.close(ignored);
   }
+  (void)hold(0);
   on_frame = nullptr;
   on_batch_end = nullptr;
   on_end = nullptr;

@@ -37,6 +37,8 @@ class LinkOwner {
   virtual net::io_context& context() = 0;
   virtual void complain(const std::string& remote, const std::string& why) = 0;
   virtual void handshake_failed(const std::string& remote, const std::string& why) = 0;
+  // Bytes of messages that are not whole yet, of all links.
+  std::size_t held = 0;
 
  protected:
   ~LinkOwner() = default;
@@ -78,11 +80,13 @@ class Link : public std::enable_shared_from_this<Link> {
   void queue(std::string&& bytes, const std::lock_guard<std::mutex>& lock);
   void wait_writable();
   void end(const error_code& error, const std::string& why);
+  bool hold(std::size_t bytes);
   bool write_some(const std::lock_guard<std::mutex>&);
 
   LinkOwner& owner_;
   Socket socket_;
   std::string in_;
+  std::size_t held_ = 0;                           // its part of owner_.held
   std::string remote_, local_;
   mutable std::mutex mutex_;                       // guards the output side below, and the closing of the socket
   std::unique_ptr<tls::Session> session_;

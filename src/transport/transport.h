@@ -35,7 +35,7 @@ namespace rq::transport {
 // Kinds of calls; numbers are for ever.
 enum class CallType : std::uint8_t {
   NodeMeta = 1, Sql = 2, RemoveNode = 6, Notify = 7, Join = 8, StepDown = 12, Announce = 14, BackupOpen = 15, BackupRead = 16, BackupClose = 17,
-  ReadImage = 20, HoldState = 21, Load = 22, Stage = 23,
+  ReadImage = 20, HoldState = 21, Load = 22, Stage = 23, Skip = 24,
   Proof = 30, ProofOperation = 31,
 };
 

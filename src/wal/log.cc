@@ -2,7 +2,9 @@
 //   1. Only the last segment is written; every earlier one was synced whole before its successor got its name.
 //   2. A record's `synced` never exceeds what a successful sync() covered: a bad record below the `synced` of a good one
 //      behind it is corruption; any other bad record is the torn end of what was never acknowledged.
-//   3. points_ are ascending by index; the entries from one point up to the next lie one behind the other in one segment.
+//   3. The header of a segment names the end of the log when it was begun. Entries at or below it may stand in the segment: a
+//      tail that was replaced. compact() drops the segment before only when none of those can be replaced any more.
+//   4. points_ are ascending by index; the entries from one point up to the next lie one behind the other in one segment.
 #include "wal/log.h"
 
 #include <algorithm>
@@ -197,6 +199,8 @@ class DiskLog final : public Log {
   std::deque<Segment> segments_;
   std::uint64_t synced_ = 0;            // bytes of the last segment that are durable
   bool dirty_ = false;
+  std::deque<std::string> dropped_;     // segments that compact() has yet to remove, oldest first; its thread alone
+  bool beginning_cut_ = false;          // replay: by compact(), not by a snapshot
   bool spare_ready_ = false, spare_failed_ = false;
   std::uint64_t spare_capacity_ = 0;
   std::optional<Error> stopped_;
@@ -223,6 +227,7 @@ Result<Recovered> DiskLog::recover() {
   if (!segments_.empty()) {
     const SegmentHeader& oldest = segments_.front().header;
     state_.begin_behind({oldest.base_index, oldest.base_term});
+    beginning_cut_ = oldest.sequence > 1;
   }
   std::uint64_t cut_bytes = 0;
   for (std::size_t i = 0; i < segments_.size(); ++i) {
@@ -235,6 +240,7 @@ Result<Recovered> DiskLog::recover() {
   // What is there is made durable before anybody builds on it: a crash now must not lose what we are about to report.
   if (!segments_.empty()) {
     RQ_CHECK(segments_.back().file->sync());
+    RQ_CHECK(disk_.sync_dir(dir_));
     synced_ = segments_.back().end;
   }
   RQ_TRY(const bool spare, disk_.exists(path_of(kSpareName)));
@@ -298,6 +304,12 @@ Result<> DiskLog::apply(const Parsed& record, const Segment& segment, std::uint6
   const RecordHeader& header = record.header;
   switch (header.type) {
     case RecordType::Entry:
+      // The beginning of the log was cut, then this entry's place was in it: written before that, as part of a replaced tail.
+      // What stood before it is gone; it is committed (or nothing would have been cut), and the log goes on behind it.
+      if (beginning_cut_ && header.index.value != 0 && header.index < state_.first) {
+        state_.begin_behind({header.index, header.term});
+        return {};
+      }
       if (header.index > state_.last.next() || header.index < state_.first) return damaged(segment, offset, "entry out of order");
       state_.add(header.index, header.term, header.entry_type, segment.header.sequence, offset);
       return {};
@@ -311,6 +323,7 @@ Result<> DiskLog::apply(const Parsed& record, const Segment& segment, std::uint6
       return {};
     }
     case RecordType::Snapshot:
+      beginning_cut_ = false;
       state_.begin_behind({header.index, header.term});
       return {};
     case RecordType::End:
@@ -538,7 +551,6 @@ Result<std::vector<Entry>> DiskLog::read(Index first, Index last, std::size_t by
 
 // A crash between two removals leaves a log that begins later: each segment carries what its predecessors said.
 Result<> DiskLog::compact(Index first_kept, Index first_needed, std::uint64_t bytes_max) {
-  std::vector<std::string> dropped;
   {
     const std::lock_guard lock(mutex_);
     if (stopped_) return fail(*stopped_);
@@ -550,9 +562,12 @@ Result<> DiskLog::compact(Index first_kept, Index first_needed, std::uint64_t by
       const std::uint64_t next = base.base_index.value + 1;
       if (next > first_kept.value && (next > first_needed.value || total <= bytes_max)) break;
       total -= oldest.capacity;
-      dropped.push_back(oldest.path);
-      state_.snapshot = {base.base_index, base.base_term};
-      state_.first = base.base_index.next();
+      dropped_.push_back(oldest.path);
+      // A replaced tail may have begun before this segment: the term that its header names is not that of the entry there now.
+      if (base.base_index > state_.snapshot.index) {
+        state_.snapshot = {base.base_index, base.base_index >= state_.first ? state_.term_of(base.base_index) : base.base_term};
+        state_.first = base.base_index.next();
+      }
       std::erase_if(state_.points, [&](const Point& point) { return point.sequence == oldest.header.sequence; });
       while (state_.term_starts.size() > 1 && state_.term_starts[1].first <= state_.first) state_.term_starts.erase(state_.term_starts.begin());
       std::erase_if(state_.conf_entries, [&](Index index) { return index < state_.first; });
@@ -560,8 +575,13 @@ Result<> DiskLog::compact(Index first_kept, Index first_needed, std::uint64_t by
     }
   }
   // Oldest first: what a crash leaves has no gap. Taking large files away may take time; appends go on.
-  for (const std::string& path : dropped) RQ_CHECK(disk_.remove(path));
-  return dropped.empty() ? Result<>() : disk_.sync_dir(dir_);
+  // One that can't be removed stops it here, and is tried first the next time: a younger one without it would be a gap.
+  if (dropped_.empty()) return {};
+  while (!dropped_.empty()) {
+    if (const Result<> removed = disk_.remove(dropped_.front()); !removed && removed.error().code != Errc::NotFound) return removed;
+    dropped_.pop_front();
+  }
+  return disk_.sync_dir(dir_);
 }
 
 }  // namespace

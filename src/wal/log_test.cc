@@ -345,6 +345,131 @@ TEST(Log, DropsOldSegments) {
   EXPECT_EQ(*again.log->term_of(first), Term{first.value / 50 + 1});
 }
 
+// A new leader replaces a tail that began in the segment before: what stands at that segment's end is another entry then.
+TEST(Log, CompactsBehindATailThatWasReplaced) {
+  MemoryDisk disk;
+  auto opened = must_open(disk);
+  ASSERT_TRUE(opened.log->append(kBootstrap));
+  std::uint64_t next = 2;
+  const std::string first_name = newest_segment(disk);
+  while (newest_segment(disk) == first_name) ASSERT_TRUE(opened.log->append({.entries = std::vector{entry(next++, 1, std::string(900, 'p'))}}));
+  const std::uint64_t begun = next - 1;                     // the second segment's first entry
+  for (std::uint64_t i = begun - 3; i < begun + 4; ++i) ASSERT_TRUE(opened.log->append({.entries = std::vector{entry(i, 2, "new")}}));
+  ASSERT_TRUE(opened.log->sync());
+  ASSERT_TRUE(opened.log->compact(Index{begun + 2}));
+  const Index first = opened.log->first();
+  EXPECT_GT(first.value, 2u);
+  EXPECT_EQ(*opened.log->term_of(Index{first.value - 1}), Term{2});
+  const auto again = must_open(disk);
+  EXPECT_LE(again.recovered.first.value, begun + 2);
+  EXPECT_EQ(again.recovered.last.value, begun + 3);
+  EXPECT_EQ(again.recovered.snapshot.term, Term{2});
+  const auto read = again.log->read(Index{begun + 1}, Index{begun + 3}, SIZE_MAX);
+  ASSERT_TRUE(read);
+  for (const Entry& one : *read) EXPECT_EQ(one.term, Term{2});
+}
+
+// A segment that could not be removed must not be left behind a gap: the log would not open any more.
+TEST(Log, AFailedRemovalIsMadeUpFor) {
+  for (std::uint64_t failing = 1; failing <= 4; ++failing) {
+    MemoryDisk disk;
+    auto opened = must_open(disk);
+    ASSERT_TRUE(opened.log->append(kBootstrap));
+    std::uint64_t next = 2;
+    const auto fill = [&] {
+      for (int i = 0; i < 100; ++i, ++next) ASSERT_TRUE(opened.log->append({.entries = std::vector{entry(next, 1, std::string(900, 'p'))}}));
+      ASSERT_TRUE(opened.log->sync());
+    };
+    fill();
+    disk.fail_call(failing, Errc::Io);
+    (void)opened.log->compact(Index{next - 2});
+    disk.heal();
+    fill();
+    ASSERT_TRUE(opened.log->compact(Index{next - 2}));
+    const Index first = opened.log->first();
+    const auto again = Log::open(disk, kDir, kSmall);
+    ASSERT_TRUE(again) << again.error().text();
+    EXPECT_EQ(again->recovered.first, first);
+    EXPECT_EQ(again->recovered.last.value, next - 1);
+  }
+}
+
+// The process died between the renaming of a segment and the sync of its name: what a later start builds on it must last.
+TEST(Log, MakesNamesDurableAtStart) {
+  for (std::uint64_t failing = 1; failing <= 12; ++failing) {
+    MemoryDisk disk;
+    SeededRng rng(failing);
+    auto opened = must_open(disk);
+    ASSERT_TRUE(opened.log->append(kBootstrap));
+    ASSERT_TRUE(opened.log->sync());
+    std::uint64_t next = 2;
+    const std::string before = newest_segment(disk);
+    while (newest_segment(disk) == before) {
+      if (next == 14) disk.fail_call(failing, Errc::Io, true);
+      if (!opened.log->append({.entries = std::vector{entry(next, 1, std::string(900, 'p'))}}) || !opened.log->sync()) break;
+      ++next;
+    }
+    opened.log.reset();
+    disk.heal();
+    disk.lose_power(rng, MemoryDisk::Loss::None);
+    {
+      const auto again = must_open(disk);
+      next = again.recovered.last.value + 1;
+      ASSERT_TRUE(again.log->append({.entries = std::vector{entry(next, 2, "kept")}}));
+      ASSERT_TRUE(again.log->sync());
+    }
+    disk.lose_power(rng, MemoryDisk::Loss::All);
+    EXPECT_EQ(must_open(disk).recovered.last.value, next) << "call " << failing;
+  }
+}
+
+// The same by chance: appends, replaced tails, cuts behind what can't be replaced any more, restarts.
+TEST(Log, CutsAndReplacedTailsGoTogether) {
+  for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+    SeededRng rng(seed);
+    MemoryDisk disk;
+    auto opened = must_open(disk);
+    ASSERT_TRUE(opened.log->append(kBootstrap));
+    std::map<std::uint64_t, Entry> model;
+    std::uint64_t last = 1, committed = 1, term = 1;
+    for (int step = 0; step < 400; ++step) {
+      if (rng.below(8) == 0) {
+        ++term;
+        last -= rng.below(std::min<std::uint64_t>(last - committed, 12) + 1);
+        model.erase(model.upper_bound(last), model.end());
+      }
+      std::vector<Entry> batch;
+      for (std::uint64_t n = 1 + rng.below(4); n > 0; --n) batch.push_back(entry(++last, term, std::string(rng.below(900), 'x')));
+      ASSERT_TRUE(opened.log->append({.entries = batch}));
+      for (const Entry& one : batch) model[one.index.value] = one;
+      if (rng.below(3) == 0) {
+        ASSERT_TRUE(opened.log->sync());
+        committed += rng.below(last - committed + 1);
+      }
+      if (rng.below(12) == 0) { ASSERT_TRUE(opened.log->compact(Index{committed})); }
+      if (rng.below(20) == 0) {
+        ASSERT_TRUE(opened.log->sync());
+        opened.log.reset();
+        auto reopened = Log::open(disk, kDir, kSmall);
+        ASSERT_TRUE(reopened) << "seed " << seed << ": " << reopened.error().text();
+        opened = *std::move(reopened);
+        const Recovered& recovered = opened.recovered;
+        ASSERT_EQ(recovered.last.value, last) << "seed " << seed;
+        ASSERT_LE(recovered.first.value, committed + 1);
+        if (recovered.snapshot.index.value > 1) { ASSERT_EQ(recovered.snapshot.term, model.at(recovered.snapshot.index.value).term) << "seed " << seed; }
+      }
+      const Index first = opened.log->first();
+      ASSERT_LE(first.value, committed + 1);
+      if (first.value > 2) { ASSERT_EQ(*opened.log->term_of(Index{first.value - 1}), model.at(first.value - 1).term) << "seed " << seed; }
+      if (first.value > last) continue;
+      const auto read = opened.log->read(first, Index{last}, SIZE_MAX);
+      ASSERT_TRUE(read) << "seed " << seed << ": " << read.error().text();
+      ASSERT_EQ(read->size(), last - first.value + 1);
+      for (const Entry& one : *read) ASSERT_TRUE(same(one, model.at(one.index.value))) << "seed " << seed;
+    }
+  }
+}
+
 TEST(Log, TakesRecordsLargerThanASegment) {
   MemoryDisk disk;
   auto opened = must_open(disk);

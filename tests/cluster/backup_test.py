@@ -5,6 +5,7 @@ import gzip
 import http.client
 import json
 import os
+import random
 import socket
 import sqlite3
 import sys
@@ -46,6 +47,11 @@ def rows_of_text(text, sql="SELECT count(*), sum(id) FROM t"):
 def staged(node):
     folder = node.dir + "/staging"
     return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+
+def wal_salts(node):
+    with open(node.dir + "/db.sqlite-wal", "rb") as f:
+        return f.read(24)[16:]
 
 
 class Memory:
@@ -129,8 +135,14 @@ def test_a_failing_backup_is_cut_off():
     with Cluster(1) as c:
         node = c.start().nodes[0]
         fill(node, 20)
-        node.request("POST", "/snapshot")
-        node.execute("CREATE TABLE u(v)")        # SQLite's WAL begins anew: the file is what is read
+        node.execute("CREATE TABLE u(v)")
+        salts = wal_salts(node)
+
+        def begun_anew():                        # SQLite's WAL: from then on the file is what is read
+            node.request("POST", "/snapshot")
+            node.execute("INSERT INTO u VALUES(1)")
+            return wal_salts(node) != salts
+        wait_for(begun_anew, "a new WAL", pause=0.1)
         node.stop()
         with open(node.dir + "/db.sqlite", "r+b") as f:
             f.seek(10 * MIB)
@@ -220,8 +232,8 @@ def send(node, path, body, headers=None):
         return response.status, response.read().decode()
 
 
-def image(mib=1, mode="DELETE"):
-    """A database made by another program, with the table `loaded`."""
+def image(mib=1, mode="DELETE", version=0):
+    """A database made by another program, with the table `loaded` and a version of its own."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "image")
         with contextlib.closing(sqlite3.connect(path)) as db:
@@ -229,6 +241,7 @@ def image(mib=1, mode="DELETE"):
             db.execute("CREATE TABLE loaded(id INTEGER PRIMARY KEY, v)")
             db.execute("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<?) INSERT INTO loaded SELECT i, randomblob(1000) FROM n",
                        (mib * 1024,))
+            db.execute("CREATE TABLE version AS SELECT ? AS v", (version,))
             db.commit()
         with open(path, "rb") as f:
             return f.read()
@@ -396,6 +409,39 @@ def test_boot_is_for_a_lone_leader():
         leader.kill()
         wait_for(lambda: send(follower, "/db/load", body) == (503, "leader not found\n"), "no leader")
         wait_for(lambda: staged(follower) == [], "nothing staged")
+
+
+def test_a_load_is_whole_or_not_at_all_whoever_dies():
+    """Kills the node that got the image, the leader, or another one at any moment of a load."""
+    random_delay = random.Random(4)
+    with Cluster(3) as c:
+        c.start()
+        c.leader().execute("CREATE TABLE version AS SELECT 0 AS v")
+        present = 0
+        for version in range(1, 7):
+            body = image(10, version=version)
+            receiver = c.nodes[version % 3]
+            victim = c.nodes[version // 2 % 3]
+            answer = []
+
+            def load():
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    answer.append(send(receiver, "/db/load", body))
+            loader = threading.Thread(target=load)
+            loader.start()
+            time.sleep(random_delay.uniform(0, 0.4))
+            victim.kill()
+            victim.start().wait_ready(60)
+            loader.join()
+            acknowledged = bool(answer) and answer[0] == (200, '{"results":[]}')
+            wait_for(lambda: c.leader().rows("SELECT v FROM version"), "rows")
+            c.wait_equal_index()
+            values = {str(node.rows("SELECT v FROM version", level="none")) for node in c.nodes}
+            assert len(values) == 1, values
+            value = json.loads(values.pop())[0][0]
+            assert value in (present, version) and (value == version or not acknowledged), (value, present, version, answer)
+            present = value
+            assert_equal_databases(c)
 
 
 def main():

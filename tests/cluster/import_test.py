@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 import time
 
-from harness import BINARY, Node, wait_for
+from harness import BINARY, Node, dump as cluster_dump, wait_for
 
 FIXTURES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../import")
 NAMES = ["v10-clean", "v10-crash", "v10-load", "v10-logonly", "v10-reap", "v9-crash", "v7-crash"]
@@ -184,6 +184,23 @@ def test_one_of_several_members_needs_the_command():
         after = tree(directory)
         after.pop("lock")
         assert after == before
+
+
+def test_others_join_an_imported_node():
+    with scratch() as base:
+        first = node_on(base, unpack("v10-crash", base))
+        with started(first):
+            voter, replica = Node(base, "n2"), Node(base, "n3", ["-raft-non-voter"])
+            try:
+                for node in (voter, replica):
+                    node.start(join=[first.raft_addr]).wait_ready()
+                first.execute("INSERT INTO after_snap VALUES(1234)")
+                wait_for(lambda: first.applied() == voter.applied() == replica.applied(), "one index")
+                assert cluster_dump(first) == cluster_dump(voter) == cluster_dump(replica)
+                assert voter.rows("SELECT count(*) FROM people", level="none") == [[519]]
+            finally:
+                voter.kill()
+                replica.kill()
 
 
 def test_a_kill_or_a_stop_in_the_middle_loses_nothing():

@@ -100,6 +100,81 @@ def test_foreign_files_in_the_data_directory():
         assert sorted(set(os.listdir(n.dir)) & {"lost+found", ".snapshot", "notes.txt", "raft.db.bak"}) == [".snapshot", "lost+found", "notes.txt", "raft.db.bak"]
 
 
+def begin(node, method, path, body, rest=b""):
+    """Sends a request and leaves its connection open."""
+    s = socket.create_connection(("127.0.0.1", node.http))
+    data = json.dumps(body).encode() if not isinstance(body, bytes) else body
+    s.sendall(b"%s %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+              % (method.encode(), path.encode(), len(data) + len(rest), data))
+    return s
+
+
+ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c) SELECT count(*) FROM c"
+
+
+def test_every_stop_ends_in_time():
+    """Half a request, an endless read, an endless write, a queued write, no quorum, hung peers: five seconds for all of it."""
+    with Cluster(3) as c:
+        c.start()
+        leader = c.leader()
+        leader.execute("CREATE TABLE t(v)")
+        followers = c.followers()
+        open_ones = []
+        for n in c.nodes:
+            open_ones.append(begin(n, "POST", "/db/execute", b"[", rest=b" " * 100))
+            open_ones.append(begin(n, "POST", "/db/query?level=none", [ENDLESS]))
+            s = socket.create_connection(("127.0.0.1", n.http))
+            s.sendall(b"GET /sta")
+            open_ones.append(s)
+        open_ones.append(begin(leader, "POST", "/db/execute", ["INSERT INTO t " + ENDLESS]))
+        for f in followers:
+            f.process.send_signal(signal.SIGSTOP)          # they take connections and say nothing
+        for f in [leader]:
+            open_ones.append(begin(f, "POST", "/db/execute", ["INSERT INTO t VALUES(1)"]))
+            open_ones.append(begin(f, "POST", "/db/execute?queue&wait&noleader", ["INSERT INTO t VALUES(2)"]))
+            open_ones.append(begin(f, "POST", "/db/execute?queue&noleader", ["INSERT INTO t VALUES(3)"]))
+        begun = time.monotonic()
+        assert leader.stop() == 0
+        alone = time.monotonic() - begun
+        assert alone < 5, alone
+        times = [alone]
+        for f in followers:                                # one after the other: the last one has no quorum at all
+            begun = time.monotonic()
+            f.process.send_signal(signal.SIGTERM)
+            f.process.send_signal(signal.SIGCONT)
+            assert f.process.wait(20) == 0
+            times.append(time.monotonic() - begun)
+            assert times[-1] < 5, times
+        print("   stops took", ", ".join("%.2f s" % t for t in times))
+        for s in open_ones:
+            s.close()
+
+
+def test_stop_without_a_quorum_also_with_self_removal():
+    with Cluster(3, args=["-raft-cluster-remove-shutdown"]) as c:
+        c.start()
+        last = c.leader()
+        for f in c.followers():
+            f.kill()
+        sock = begin(last, "POST", "/db/execute", ["CREATE TABLE t(v)"])
+        begun = time.monotonic()
+        assert last.stop() == 1
+        assert time.monotonic() - begun < 5
+        assert "failed to remove this node from cluster before shutdown: " in last.log()
+        sock.close()
+
+
+def test_a_stop_signal_ends_the_wait_for_founders():
+    with Cluster(1) as c:
+        n = c.nodes[0]
+        n.start(join=[n.raft_addr, "127.0.0.1:1"], extra=["-bootstrap-expect", "3"])
+        wait_for(lambda: "failed to notify" in n.log() or "notify" in n.log(), "the first round")
+        begun = time.monotonic()
+        assert n.stop() == 1
+        assert time.monotonic() - begun < 2
+        assert "clustering failure: " in n.log() and "boot canceled" in n.log(), n.log()
+
+
 def test_json_log():
     with Cluster(1, args=["-log-format", "json", "-log-level", "WARN"]) as c:
         n = c.nodes[0].start().wait_ready()
@@ -276,6 +351,153 @@ def test_slow_query_log():
         slow_lines = [x for x in n.log().splitlines() if x.startswith("[slow]")]
         assert not any("secret" in x or "hidden" in x for x in slow_lines), slow_lines
         assert metrics(n).get("rqlite_slow_queries_total") >= 2
+
+
+def sample(name):
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "samples", name)) as f:
+        return [x.strip() for x in f if not x.startswith("#")]
+
+
+def test_status_and_variables_have_every_name_of_the_reference():
+    kinds = {"o": dict, "a": list, "s": str, "b": bool, "n": (int, float), "null": type(None)}
+    with Cluster(2) as c:
+        c.start()
+        leader = c.leader()
+        leader.json("GET", "/nodes")
+        status = leader.status()
+        for line in sample("status.txt"):
+            path, kind = line.rsplit(" ", 1)
+            at = status
+            for name in path.split("/"):
+                assert isinstance(at, dict) and name in at, path
+                at = at[name]
+            assert isinstance(at, kinds[kind]) and (kind != "n" or not isinstance(at, bool)), (path, at)
+        assert leader.status("store.raft.state") == "Leader"
+        assert leader.status("http.queue._default.max_size") == 1024
+        assert leader.request("GET", "/status?key=no.such")[1] == "{}"
+        assert leader.request("GET", "/status?key=store.raft.state.below")[1] == '"Leader"'
+        variables = leader.json("GET", "/debug/vars")
+        for line in sample("debug_vars.txt"):
+            group, _, names = line.partition(": ")
+            assert group in variables, group
+            for name in names.split():
+                assert name in variables[group], (group, name)
+        text = leader.request("GET", "/debug/vars")[1]
+        assert re.fullmatch(r'\{\n("[a-z.]+": .*,\n)+"[a-z.]+": .*\n\}\n', text), text[:200]
+        assert variables["cmdline"][0] == BINARY and variables["memstats"]["Alloc"] > 0
+
+
+def test_counters_count():
+    with Cluster(2) as c:
+        c.start()
+        leader = c.leader()
+        follower = c.followers()[0]
+        follower.execute("CREATE TABLE t(v)", "INSERT INTO t VALUES(1)")
+        follower.rows("SELECT * FROM t")
+        assert follower.json("POST", "/db/query", ["SELECT * FROM nosuch"])["results"][0]["error"]
+        assert follower.request("POST", "/leader?wait", {"id": "nosuch"})[0] == 500
+        leader.rows("SELECT 1", "linearizable")
+        expected = {("proxy", "remote_executions"): 1, ("proxy", "remote_queries"): 2, ("proxy", "remote_stepdowns"): 1,
+                    ("http", "executions"): 1, ("http", "execute_stmts_rx"): 2}
+        for (group, name), value in expected.items():
+            assert variable(follower, group, name) == value, (group, name, variable(follower, group, name))
+        expected = {("db", "executions"): 2, ("db", "queries"): 3, ("db", "query_errors"): 1, ("cluster", "num_execute_req"): 1,
+                    ("cluster", "num_query_req"): 2, ("cluster", "num_stepdown_req"): 1, ("store", "num_verify_leader"): 1, ("store", "num_joins"): 1}
+        for (group, name), value in expected.items():
+            assert variable(leader, group, name) == value, (group, name, variable(leader, group, name))
+        assert variable(leader, "store", "num_uncompressed_commands") >= 1
+        leader.stop()
+        leader.start().wait_ready()
+        assert variable(leader, "store", "num_restores_start_skipped") == 1
+
+
+def test_leader_transfer_from_anywhere():
+    with Cluster(4) as c:
+        for i, n in enumerate(c.nodes):
+            n.start(join=[c.nodes[0].raft_addr] if i else None, extra=["-raft-non-voter"] if i == 3 else []).wait_ready()
+        wait_for(lambda: sum(x["voter"] for x in c.nodes[0].json("GET", "/nodes").values()) == 3, "three voters")
+        replica = c.nodes[3]
+        leader = c.leader()
+        target = next(n for n in c.nodes[:3] if n is not leader)
+        other = next(n for n in c.nodes[:3] if n not in (leader, target))
+        status, body = other.request("POST", "/leader", {"id": target.id})       # without wait, through a follower
+        assert (status, body) == (200, ""), (status, body)
+        wait_for(lambda: target.state() == "Leader" and other.leader() == target.id, "the named node to lead")
+        status, body = replica.request("POST", "/leader?wait", {"id": leader.id})
+        assert status == 200, body
+        wait_for(lambda: leader.state() == "Leader" and replica.leader() == leader.id, "the named node to lead again")
+        for path in ("/leader", "/leader?wait"):
+            status, body = other.request("POST", path, {"id": replica.id})
+            assert status == 500 and body.startswith("stepdown: "), (status, body)
+        assert leader.state() == "Leader"
+        assert other.request("POST", "/leader?wait", {"id": leader.id}) == (500, "stepdown: cannot step down to the current Leader\n")
+        assert other.request("POST", "/leader?wait", {"id": "nosuch"}) == (500, "stepdown: node not found in cluster\n")
+        assert other.request("POST", "/leader?wait", b"{")[0] == 400
+        status, body = other.request("POST", "/leader?wait")                     # to whom it may concern
+        assert status == 200, body
+        wait_for(lambda: c.leader() is not leader, "another leader")
+        for method, path in (("GET", "/leader"), ("GET", "/leader?pretty")):
+            node = other.json(method, path)
+            assert list(node) == ["id", "api_addr", "addr", "version", "voter", "reachable", "leader", "time", "time_s"] and node["leader"] is True
+        single = Node(c.base, "alone").start().wait_ready()
+        try:
+            status, body = single.request("POST", "/leader?wait")
+            assert status == 500 and body.startswith("stepdown: "), (status, body)
+        finally:
+            single.kill()
+
+
+def test_profiles():
+    with Cluster(1) as c:
+        path = os.path.join(c.base, "cpu.txt")
+        heap = os.path.join(c.base, "heap.txt")
+        n = c.nodes[0]
+        n.args = ["-cpu-profile", path, "-mem-profile", heap]
+        n.start().wait_ready()
+        assert n.request("GET", "/debug/pprof/profile?seconds=1")[0] == 500       # one at a time
+        assert "rq::replica::Replica::run_raft" in n.request("GET", "/debug/pprof/goroutine")[1]
+        assert "<malloc version" in n.request("GET", "/debug/pprof/heap")[1]
+        assert n.request("GET", "/debug/pprof/trace")[0] == 501
+        assert n.request("GET", "/debug/pprof/nosuch")[0] == 404
+        n.rows("WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x<1500000) SELECT count(*) FROM c")
+        assert n.stop() == 0
+        with open(path) as f:
+            assert re.search(r"^read-\d+;.*sqlite3VdbeExec.* \d+$", f.read(), re.M)
+        with open(heap) as f:
+            assert "allocated_bytes " in f.read()
+        n.args = []
+        n.start().wait_ready()
+        assert n.request("GET", "/debug/pprof/profile?seconds=1")[0] == 200
+        assert "Apache License" in n.request("GET", "/licenses")[1]
+        n.args = ["-cpu-profile", "/no/such/dir/file"]
+        n.stop()
+        n.start()
+        assert n.process.wait(10) == 1
+        assert "failed to create CPU profile file at /no/such/dir/file: " in n.log()
+
+
+def test_doctor():
+    with Cluster(2) as c:
+        n, other = c.nodes
+        flags = ["-node-id", n.id, "-http-addr", n.http_addr, "-raft-addr", n.raft_addr]
+        code, out, err = run("doctor", *flags, n.dir)
+        assert code == 0 and "[ ok ] ports: HTTP address %s is free\n" % n.http_addr in out, out + err
+        assert "disk: a synced write takes " in out and not os.path.exists(n.dir)
+        n.start().wait_ready()
+        code, out, err = run("doctor", *flags, n.dir)
+        assert code == 0 and "a node is running on " in out and "1 of 1 voters reachable, 1 needed, leader n1" in out, out + err
+        assert sorted(x for x in os.listdir(n.dir) if "doctor" in x) == []
+        other.start(join=[n.raft_addr]).wait_ready()
+        c.wait_voters(2)
+        other.kill()
+        code, out, err = run("doctor", *flags, n.dir)
+        assert code == 1 and "[BAD!] cluster: " in out and "node n2 at %s cannot be reached" % other.raft_addr in out, out + err
+        # ports of a stranger, a join address that nobody has, a wrong name, another node's directory
+        code, out, err = run("doctor", "-node-id", "n9", "-http-addr", n.http_addr, "-raft-addr", "127.0.0.1:%d" % free_port(),
+                             "-join", "127.0.0.1:1,no.such.host.invalid:4002", other.dir)
+        assert code == 1 and "is in use by another program" in out and "join address 127.0.0.1:1 cannot be reached" in out, out + err
+        assert "'no.such.host.invalid' cannot be resolved" in out and "the directory belongs to node n2, the flags say n9" in out, out
+        assert run("doctor")[0] == 2 and run("doctor", "-nosuch", "d")[0] == 2
 
 
 def main():

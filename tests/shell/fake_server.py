@@ -13,9 +13,9 @@ class FakeServer:
     """routes: {"/db/request": answer}; an answer is a JSON value, bytes, or a function of (handler, request) that writes itself.
 
     Bodies above a megabyte are counted (request.size) and thrown away. `refuse_body`: paths that are answered before the
-    body is read."""
+    body is read. `tls`: an ssl.SSLContext."""
 
-    def __init__(self, routes, refuse_body=()):
+    def __init__(self, routes, refuse_body=(), tls=None):
         self.requests, self.routes = [], routes
         fake = self
 
@@ -60,6 +60,8 @@ class FakeServer:
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
+        if tls:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
         self.server.handle_error = lambda *arguments: None
         self.port = self.server.server_address[1]
         self.address = "127.0.0.1:%d" % self.port

@@ -8,6 +8,7 @@ import select
 import shutil
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import tempfile
@@ -155,7 +156,41 @@ class Failover(ShellTest):
         self.assertIn("connection refused", self.shell(dead_port(), "-e", "SELECT 1")[2])
         server = self.server({"/db/request": lambda h, r: time.sleep(2)})
         self.assertIn("no answer within 300ms", self.shell(server.port, "-t", "300ms", "-e", "SELECT 1")[2])
-        self.assertIn("TLS", self.shell(server.port, "-s", "https", "-e", "SELECT 1")[2])
+        self.assertIn("TLS: the server doesn't speak HTTPS", self.shell(server.port, "-s", "https", "-e", "SELECT 1")[2])
+
+
+class Tls(ShellTest):
+    def certificate(self, name, common_name, extension):
+        def openssl(*arguments):
+            subprocess.run(("openssl",) + arguments, check=True, cwd=self.dir, capture_output=True)
+        key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", name + "-key.pem")
+        if name == "ca":
+            return openssl("req", "-x509", *key, "-out", "ca.pem", "-days", "2", "-subj", "/CN=test CA", "-addext", "basicConstraints=critical,CA:TRUE")
+        openssl("req", *key, "-out", name + ".csr", "-subj", "/CN=" + common_name)
+        self.path("extension", extension)
+        openssl("x509", "-req", "-in", name + ".csr", "-CA", "ca.pem", "-CAkey", "ca-key.pem", "-CAcreateserial", "-days", "2", "-out", name + ".pem", "-extfile", "extension")
+
+    def test_each_way_to_be_refused_says_why(self):
+        self.certificate("ca", "", "")
+        self.certificate("server", "localhost", "subjectAltName=DNS:localhost\n")
+        self.certificate("client", "someone", "extendedKeyUsage=clientAuth\n")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.path("server.pem"), self.path("server-key.pem"))
+        context.load_verify_locations(self.path("ca.pem"))
+        context.verify_mode = ssl.CERT_REQUIRED
+        server = self.server({"/db/request": ONE}, tls=context)
+        trusted, named, own = ["-c", "ca.pem"], ["-H", "localhost"], ["-d", "client.pem", "-k", "client-key.pem"]
+        run = ["-s", "https", "-e", "SELECT 1"]
+        self.assertEqual(self.shell(server.port, *run, *trusted, *named, *own), (0, TABLE_OF_ONE, ""))
+        self.assertEqual(self.shell(server.port, *run, "-i", *own)[:2], (0, TABLE_OF_ONE))
+        for flags, reason in ((named + own, "not trusted: self-signed certificate in certificate chain"), (trusted + own, "not trusted: IP address mismatch"),
+                              (trusted + named, "requires a client certificate|connection reset")):      # a reset may overtake the alert
+            code, out, error = self.shell(server.port, *run, *flags)
+            self.assertEqual((code, out), (2, ""))
+            self.assertRegex(error, reason)
+        code, _, error = self.shell(server.port, *run, "-c", "missing.pem")
+        self.assertEqual((code, error), (2, "ERR! open missing.pem: no such file or directory\n"))
+        self.assertEqual(len(server.requests), 2)
 
 
 class Transfers(ShellTest):

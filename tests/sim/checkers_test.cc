@@ -123,6 +123,9 @@ TEST(RaftCheck, ToldTwoEntriesOfOneIndex) {
 }
 TEST(RaftCheck, ToldAnotherResultAndAnotherState) {
   RaftChecks checks;
+  EXPECT_FALSE(checks.chain(Index{5}, 1));
+  EXPECT_FALSE(checks.chain(Index{5}, 0));
+  EXPECT_TRUE(checks.chain(Index{5}, 2));
   EXPECT_FALSE(checks.result(Index{5}, 1));
   EXPECT_TRUE(checks.result(Index{5}, 2));
   EXPECT_FALSE(checks.state(Index{5}, 1));

@@ -47,6 +47,12 @@ constexpr Row kRows[] = {
     {Mutant::NoPromotion, "no-promotion", "trap 13: the leader always sees a change pending"},
     {Mutant::DropFetches, "drop-fetches", "entries that left the cache are never read for a peer"},
     {Mutant::NoElection, "no-election", "followers' clocks stand still"},
+    {Mutant::CompactAhead, "compact-ahead", "the log is cut up to what is applied, durable or not"},
+    {Mutant::SnapshotWithoutMembership, "snapshot-without-conf", "a received snapshot is logged without its membership"},
+    {Mutant::InstallWithoutImage, "install-without-image", "Raft sees a snapshot before its image is here"},
+    {Mutant::HoleInImage, "hole-in-image", "pieces of an image are left out"},
+    {Mutant::ImageNotSynced, "image-not-synced", "an image is not synced before Raft sees its snapshot"},
+    {Mutant::LostSnapshotNotReported, "lost-snapshot", "trap 2: a snapshot that was lost is not reported"},
 };
 
 // An engine with one bug around it; everything else passes through.
@@ -77,7 +83,9 @@ class MutantEngine final : public raft::RaftEngine {
   Result<> transfer_leader(RaftId to) override { return engine_->transfer_leader(to); }
   Result<> leader_died() override { return engine_->leader_died(); }
   void report_unreachable(RaftId peer) override { engine_->report_unreachable(peer); }
-  void report_snapshot(RaftId peer, bool ok) override { engine_->report_snapshot(peer, ok); }
+  void report_snapshot(RaftId peer, bool ok) override {
+    if (ok || mutant_ != Mutant::LostSnapshotNotReported) engine_->report_snapshot(peer, ok);
+  }
   void provide_snapshot(RaftId peer, raft::SnapshotDescriptor descriptor) override {
     if (mutant_ == Mutant::ReceiverNotNamed) std::erase(descriptor.conf_state.learners, peer);
     engine_->provide_snapshot(peer, std::move(descriptor));

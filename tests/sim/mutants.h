@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -22,6 +23,7 @@ enum class Mutant : std::uint8_t {
   AnswerOnPropose, RetryOpenWrite, ReadBeforeApplied, ReadWithoutQuorum, WeakAsLinearizable,                 // answers
   CountVotesTwice, CountRejections, CommitWithoutMajority, ConfNotStored, BareConfStart, ReceiverNotNamed,   // consensus
   OldIdOnWipedDisk, NoPromotion, DropFetches, NoElection,
+  CompactAhead, SnapshotWithoutMembership, InstallWithoutImage, HoleInImage, ImageNotSynced, LostSnapshotNotReported,   // snapshots
 };
 
 std::string_view name_of(Mutant mutant);
@@ -37,10 +39,19 @@ std::unique_ptr<raft::RaftEngine> mutate(std::unique_ptr<raft::RaftEngine> engin
 class MutantDisk final : public io::Disk {
  public:
   MutantDisk(io::Disk& disk, Mutant mutant) : disk_(disk), mutant_(mutant) {}
+  std::function<void(const std::string& path)> on_replaced;   // the name is free or names another file
   Result<std::unique_ptr<io::File>> open(const std::string& path, io::OpenMode mode) override;
-  Result<> remove(const std::string& path) override { return disk_.remove(path); }
+  Result<> remove(const std::string& path) override {
+    RQ_CHECK(disk_.remove(path));
+    if (on_replaced) on_replaced(path);
+    return {};
+  }
   Result<> remove_dir(const std::string& path) override { return disk_.remove_dir(path); }
-  Result<> rename(const std::string& from, const std::string& to) override { return disk_.rename(from, to); }
+  Result<> rename(const std::string& from, const std::string& to) override {
+    RQ_CHECK(disk_.rename(from, to));
+    if (on_replaced) on_replaced(to);
+    return {};
+  }
   Result<std::vector<std::string>> list(const std::string& dir) override { return disk_.list(dir); }
   Result<bool> exists(const std::string& path) override { return disk_.exists(path); }
   Result<> make_dirs(const std::string& dir) override { return disk_.make_dirs(dir); }

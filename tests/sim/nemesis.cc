@@ -67,6 +67,7 @@ void Nemesis::begin() {
     Node* node = some(true);
     if (node == nullptr) return;
     world_.note(node->name() + "'s disk fills up");
+    node->faulty_disk = true;              // SQLite calls some of it an I/O error
     node->disk().leave_free(world_.below(20'000));
     world_.after(world_.between(milliseconds(200), seconds(3)), [node] { node->disk().set_capacity(UINT64_MAX); });
   });
@@ -121,6 +122,9 @@ void Nemesis::begin() {
     replace(*node);
   });
   every(settings_.rot, on_some(&Nemesis::rot));
+  every(settings_.snapshot_cut, [this] {
+    for (const auto& node : shared_.nodes) node->cut_install();
+  });
   if (settings_.drift_permille > 0)
     for (const auto& node : shared_.nodes) node->clock().run_at(static_cast<int>(world_.below(2 * settings_.drift_permille)) - static_cast<int>(settings_.drift_permille));
   look_after();
@@ -148,11 +152,11 @@ void Nemesis::heal_later(Instant at_most) {
 }
 
 void Nemesis::crash_in_call(Node& node) {
-  node.faulty_disk = true;
+  const bool before = std::exchange(node.faulty_disk, true);
   node.disk().fail_call(1 + world_.below(30), Errc::Io, true);
   const Instant until = world_.now() + milliseconds(800);
   const auto watch = std::make_shared<std::function<void()>>();
-  *watch = [this, &node, until, again = std::weak_ptr(watch), keep = watch]() mutable {
+  *watch = [this, &node, until, before, again = std::weak_ptr(watch), keep = watch]() mutable {
     const bool gone = !node.up() || !node.faulty_disk;
     if (!gone && !node.disk().failed() && world_.now() < until && !over_) return world_.after(Instant{300}, *again.lock());
     if (!gone && node.disk().failed()) {
@@ -161,7 +165,7 @@ void Nemesis::crash_in_call(Node& node) {
       start_later(node, world_.between(milliseconds(5), milliseconds(1000)));
     } else if (!gone) {
       node.disk().heal();
-      node.faulty_disk = false;
+      node.faulty_disk = before;           // what failed earlier may still show
     }
     keep.reset();
   };

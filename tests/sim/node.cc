@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "replica/group.h"
+#include "sql/image_reader.h"
 #include "transport/codec.h"
 
 namespace rq::sim {
@@ -81,6 +82,9 @@ replica::Member Node::member() const {
 void Node::wipe() {
   disk_ = std::make_unique<test::MemoryDisk>();
   seen_disk_ = std::make_unique<MutantDisk>(*disk_, shared_.mutant);
+  seen_disk_->on_replaced = [this](const std::string& path) {
+    if (vfs_) vfs_->replaced(path);
+  };
   (void)disk_->make_dirs(kLogDir);
   (void)disk_->sync_dir("/");
   if (!raft_id_ || !shared_.is(Mutant::OldIdOnWipedDisk)) raft_id_ = RaftId{++shared_.raft_ids * 1000 + slot_};
@@ -97,7 +101,7 @@ Node::Boot Node::boot() {
   log_broken_ = wal_busy_ = wal_full_ = apply_busy_ = false;
   frozen_until_ = Instant{0};
   const auto refused = [&](const Error& error) {
-    const bool expected = rotten || faulty_disk;
+    const bool expected = rotten || faulty_disk || error.code == Errc::NoSpace;
     world_.note(node_id_ + " does not start: " + error.text());
     if (!expected) world_.violated(node_id_ + " does not start: " + error.text());
     kill(test::MemoryDisk::Loss::None, false);
@@ -113,13 +117,13 @@ Node::Boot Node::boot() {
   options.checkpoint_inline = true;
   options.wal_bytes_soft = shared_.settings.wal_bytes_soft;
   options.wal_bytes_hard = shared_.settings.wal_bytes_hard;
+  options.before_exchange = [this] { reader_.reset(); };
+  options.after_exchange = [this] { (void)open_reader(); };
   options.on_strong_reads = [this](Index, std::span<executor::StrongRead> reads) { strong_reads(reads); };
   auto executor = executor::Executor::open(options);
   if (!executor) return refused(executor.error());
   executor_ = *std::move(executor);
-  auto reader = sql::Reader::open({.path = kDir + "/db.sqlite", .vfs = vfs_->name(), .clock = &clock_, .mmap_bytes = 0});
-  if (!reader) return refused(reader.error());
-  reader_ = *std::move(reader);
+  if (const Result<> opened = open_reader(); !opened) return refused(opened.error());
 
   auto opened = wal::Log::open(*seen_disk_, kLogDir, {.segment_bytes_first = shared_.settings.segment_bytes_first, .segment_bytes_max = shared_.settings.segment_bytes_max});
   if (!opened) return refused(opened.error());
@@ -143,6 +147,7 @@ Node::Boot Node::boot() {
   log_base_term_ = recovered.snapshot.term;
   for (const raft::Entry& entry : entries) log_terms_[entry.index.value] = entry.term.value;
 
+  if (const Result<> finished = finish_staged_snapshot(recovered.snapshot.index); !finished) return refused(finished.error());
   replica::MembershipRecord record;
   const bool has_state = recovered.snapshot.index.value != 0;
   if (has_state) {
@@ -152,6 +157,7 @@ Node::Boot Node::boot() {
   }
   const Index applied = executor_->applied_index();
   if (has_state && applied > std::max(recovered.last, recovered.snapshot.index)) return refused({Errc::Corrupt, "the database is ahead of the log"});
+  if (has_state && applied.next() < recovered.first) return refused({Errc::Corrupt, "the log begins behind what the database has"});
   auto start = replica::prepare_start(raft_id_, std::move(recovered), std::move(record), applied, *log_);
   if (!start) return refused(start.error());
   if (has_state && applied.next() <= start->handed_over) {
@@ -173,9 +179,17 @@ Node::Boot Node::boot() {
     alone.members.put(member());
     found_cluster(alone, {.voters = {raft_id_}});
   }
+  log_cut_at_ = applied;
+  restore_index_ = Index{};
+  mind_log();
   world_.note(node_id_ + " started, applied=" + std::to_string(applied.value));
   wake(world_.now());
   return Boot::Started;
+}
+
+Result<> Node::open_reader() {
+  RQ_TRY(reader_, sql::Reader::open({.path = kDir + "/db.sqlite", .vfs = vfs_->name(), .clock = &clock_, .mmap_bytes = 0}));
+  return {};
 }
 
 // The log must give back what was synced, whatever the crash was.
@@ -216,6 +230,8 @@ void Node::kill(test::MemoryDisk::Loss loss, bool noticed) {
   apply_queue_.clear();
   reads_waiting_.clear();
   heard_at_.clear();
+  install_.reset();
+  images_held_ = 0;
   driver_.reset();
   reader_.reset();
   executor_.reset();
@@ -303,6 +319,7 @@ void Node::send(std::vector<raft::Message>&& messages) {
     shared_.network.send(slot_, target->slot(), [this, target, to, parcel, life = life_, from_address = member().raft_addr] {
       if (target->up() && target->raft_id() == to) {
         if (member().raft_addr == from_address) target->note_address(parcel->from, from_address);
+        if (parcel->type == raft::MessageType::Snapshot) return target->receive_snapshot(raft::Message(*parcel));
         std::vector<raft::Message> one{*parcel};
         target->receive(std::move(one));
       } else if (life == life_ && up()) {
@@ -366,6 +383,7 @@ Result<> Node::write(const replica::PersistItem& item) {
   if (shared_.is(Mutant::LoseVote) && hard_state) hard_state->vote = RaftId{};
   if (shared_.is(Mutant::LoseHardState) && !item.snapshot) hard_state.reset();
   if (shared_.is(Mutant::ConfNotStored) && !item.snapshot) membership.reset();
+  if (shared_.is(Mutant::SnapshotWithoutMembership) && item.snapshot && item.snapshot->index.value > 1) membership.reset();
   if (shared_.is(Mutant::KeepOldTail)) std::erase_if(entries, [&](const raft::Entry& entry) { return entry.index <= log_->last(); });
   RQ_CHECK(log_->append({.snapshot = item.snapshot, .entries = entries, .hard_state = hard_state, .membership = membership}));
   unsynced_.push_back(item);
@@ -496,12 +514,9 @@ void Node::apply(std::vector<replica::ApplyItem>&& items) {
 }
 
 void Node::restore(raft::SnapshotDescriptor&& descriptor) {
+  restore_index_ = descriptor.index;
   apply_queue_.emplace_back(std::move(descriptor));
   begin_apply(shared_.settings.apply_delay);
-}
-
-void Node::make_snapshot() {
-  input([this] { driver_->snapshot_made(executor_->snapshot()); });
 }
 
 void Node::begin_apply(Instant delay) {
@@ -517,17 +532,21 @@ void Node::run_apply() {
   for (int budget = extra_apply.count() > 0 ? 1 : 8; budget > 0 && !apply_queue_.empty(); --budget) {
     Result<> result;
     if (auto* item = std::get_if<replica::ApplyItem>(&apply_queue_.front())) {
-      if (item->entry.index > applied() && item->entry.payload == nullptr) {
+      const bool due = item->entry.index > applied() && item->entry.index > restore_index_;
+      if (due && item->entry.payload == nullptr) {
         auto read = log_->read(item->entry.index, item->entry.index, 1);
         if (read) item->entry = std::move(read->front());
         else result = fail(read.error());
       }
-      if (result && item->entry.index > applied()) result = apply_entry(item->entry, item->waiters);
+      if (result && due) result = apply_entry(item->entry, item->waiters);
       if (!result) return apply_failed(result.error(), item->waiters);
+      if (!due)
+        for (const auto& waiter : item->waiters)
+          if (waiter) waiter->failed({Errc::LeadershipLost, {}});
     } else if (auto* replay = std::get_if<Replay>(&apply_queue_.front())) {
       std::vector<std::shared_ptr<raft::Waiter>> nobody;
       const Index next = std::max(replay->first, applied().next());
-      if (next <= replay->last) {
+      if (next <= replay->last && next > restore_index_) {
         auto read = log_->read(next, next, 1);
         if (!read) return apply_failed(read.error(), nobody);
         shared_.found(shared_.checks.committed(read->front()));
@@ -535,9 +554,12 @@ void Node::run_apply() {
         if (next < replay->last) continue;
       }
     } else {
-      const auto& descriptor = std::get<raft::SnapshotDescriptor>(apply_queue_.front());
+      const raft::SnapshotDescriptor descriptor = std::get<raft::SnapshotDescriptor>(apply_queue_.front());
+      std::vector<std::shared_ptr<raft::Waiter>> nobody;
+      if (const Result<> taken = take_snapshot(descriptor); !taken) return apply_failed(taken.error(), nobody);
       const Index index = descriptor.index;
-      if (applied() != index) return world_.violated("a snapshot with data can't be installed yet");
+      if (applied() < index) return world_.violated(node_id_ + " took a snapshot and stands elsewhere");
+      applied_until(applied());
       input([this, index] { driver_->restored(index); });
     }
     apply_queue_.pop_front();
@@ -592,7 +614,7 @@ void Node::apply_failed(const Error& error, std::vector<std::shared_ptr<raft::Wa
   for (const auto& waiter : waiters)
     if (waiter) waiter->failed(error);
   waiters.clear();
-  if (shared_.is(Mutant::PassOverFailedEntry)) {
+  if (shared_.is(Mutant::PassOverFailedEntry) && !std::holds_alternative<raft::SnapshotDescriptor>(apply_queue_.front())) {
     if (executor_->skip(applied().next(), Term{1})) applied_until(applied());
   }
   begin_apply(kRetry);
@@ -603,6 +625,7 @@ void Node::applied_until(Index index) {
     world_.note(node_id_ + " applies again");
     input([this] { driver_->apply_stalled(false); });
   }
+  shared_.found(shared_.checks.chain(index, executor_->status().chain));
   if (index.value % kCompareEvery == 0) shared_.found(shared_.checks.state(index, content_hash()));
   auto waiting = std::exchange(reads_waiting_, {});
   for (auto& [wanted, done] : waiting) {
@@ -629,6 +652,7 @@ void Node::strong_reads(std::span<executor::StrongRead> reads) {
 // ---- requests
 
 void Node::read_now(const std::shared_ptr<Call>& call) {
+  if (!reader_) return call->failed({Errc::NotOpen, {}});   // the database is being exchanged
   command::Outcome outcome;
   (void)reader_->run(call->request, outcome, {});
   call->finish(std::move(outcome));
@@ -687,8 +711,13 @@ std::uint64_t Node::content_hash() {
 }
 
 std::string Node::image() {
-  if (const Result<> moved = executor_->checkpoint(); !moved) world_.violated(node_id_ + " can't checkpoint: " + moved.error().text());
-  std::string bytes = disk_->contents(kDir + "/db.sqlite");
+  std::string bytes;
+  const Result<> read = [&]() -> Result<> {
+    RQ_TRY(const auto reader, sql::ImageReader::open(kDir + "/db.sqlite", vfs_->name(), &clock_));
+    RQ_TRY(bytes, reader->read(0, reader->bytes()));
+    return {};
+  }();
+  if (!read) world_.violated(node_id_ + "'s pages can't be read: " + read.error().text());
   if (bytes.size() >= 100) {
     bytes.replace(24, 4, 4, '\0');
     bytes.replace(92, 4, 4, '\0');
@@ -702,10 +731,13 @@ void Node::check_bounds() {
     if (value > limit) world_.violated(node_id_ + ": " + what + " grew to " + std::to_string(value) + ", the limit is " + std::to_string(limit));
   };
   const executor::Status status = executor_->status();
-  bound("bytes of SQLite's WAL", status.wal_bytes, shared_.settings.wal_bytes_hard + (1 << 20));
+  if (images_held_ == 0) bound("bytes of SQLite's WAL", status.wal_bytes, shared_.settings.wal_bytes_hard + (1 << 20));
   bound("bytes of the ledger", status.ledger_bytes, 4 << 20);
   bound("queued bytes", driver_->queued_bytes(), shared_.settings.limits.queue_bytes + (1 << 20));
-  bound("files", files(kDir).size(), 16);
+  bound("files", files(kDir).size() + files(kDir + "/staging").size(), 16);
+  // While a member is fed by an image the log behind it is kept, for its time.
+  if (shared_.settings.snapshot_entries > 0 && images_held_ == 0)
+    bound("bytes of the log", log_->disk_bytes(), shared_.settings.log_bytes_max + 4 * shared_.settings.segment_bytes_max + (1 << 20));
 }
 
 // Changes bytes of a file as they lie on the disk. The last pages of a file are left alone: of what was written last

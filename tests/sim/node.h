@@ -108,6 +108,7 @@ class Node final : public replica::Outputs {
   void kill(test::MemoryDisk::Loss loss, bool noticed);   // noticed: its peers see the connections end
   void wipe();                                // a new disk, and with it another Raft id
   void move();                                // another address from the next boot on
+  void cut_install();                         // of the image under way nothing more comes
   void freeze(Instant until) { frozen_until_ = until; }   // a stopped process
   void serve(const std::shared_ptr<Call>& call);
   void input(std::function<void()> work);     // on the raft thread
@@ -123,6 +124,7 @@ class Node final : public replica::Outputs {
   Instant extra_disk{0}, extra_apply{0};
   bool faulty_disk = false;                   // errors were injected in this life: it may break
   bool rotten = false;                        // bytes were changed at rest: it may refuse to start
+  unsigned images_taken = 0;
   bool member_wanted = true;                  // part of the cluster, as far as the operator knows
   bool stalled() const { return apply_error_.has_value(); }
   bool poisoned() const { return poisoned_; }
@@ -134,7 +136,7 @@ class Node final : public replica::Outputs {
   void apply(std::vector<replica::ApplyItem>&& items) override;
   void restore(raft::SnapshotDescriptor&& descriptor) override;
   void make_snapshot() override;
-  void release_snapshot(std::uint64_t id) override { executor_->release(id); }
+  void release_snapshot(std::uint64_t id) override;
   void reads(Index index, std::vector<replica::ReadDone>&& reads) override;
   void fetch(const raft::FetchRequest& request) override;
   void membership(const replica::MembershipRecord&, const raft::ConfState&, Index) override {}
@@ -144,6 +146,13 @@ class Node final : public replica::Outputs {
   struct Replay { Index first, last; };
   using ApplyInput = std::variant<replica::ApplyItem, Replay, raft::SnapshotDescriptor>;
   struct Written { Index first_entry; replica::PersistItem item; };
+  struct Install {                            // a snapshot whose image is being fetched
+    raft::Message message;
+    RaftId source;
+    raft::MachineSnapshot image;
+    std::uint64_t number = 0, received = 0;
+    unsigned tries = 0;
+  };
   struct Shadow {
     std::map<std::uint64_t, std::pair<std::uint64_t, std::uint64_t>> entries;   // index -> term, hash
     Index snapshot;
@@ -171,6 +180,14 @@ class Node final : public replica::Outputs {
   Result<> apply_group(const raft::Entry& entry, const std::vector<std::shared_ptr<raft::Waiter>>& waiters);
   void apply_failed(const Error& error, std::vector<std::shared_ptr<raft::Waiter>>& waiters);
   void applied_until(Index index);
+  Result<> open_reader();
+  static std::string staged_image(Index index);
+  void mind_log();
+  void receive_snapshot(raft::Message&& message);
+  void ask_piece();
+  void piece_came(const Result<std::string>& piece);
+  Result<> take_snapshot(const raft::SnapshotDescriptor& descriptor);
+  Result<> finish_staged_snapshot(Index at);
   void strong_reads(std::span<executor::StrongRead> reads);
   void forward(const std::shared_ptr<Call>& call);
   void watch(const raft::Message& message);
@@ -213,6 +230,11 @@ class Node final : public replica::Outputs {
   std::optional<Error> apply_error_;
   bool poisoned_ = false;
   std::vector<std::pair<Index, replica::ReadDone>> reads_waiting_;
+  Index restore_index_;                       // newest received snapshot: what it holds is not applied
+  Index log_cut_at_;
+  std::unique_ptr<Install> install_;
+  std::uint64_t installs_ = 0;
+  unsigned images_held_ = 0;                  // for others: until they have them SQLite's WAL can't begin anew
   struct Heard { std::string said, table; };  // what the table said then
   std::map<RaftId, Heard> heard_at_;          // where senders say they are
 };

@@ -44,6 +44,13 @@ RaftChecks::Found RaftChecks::result(Index index, std::uint64_t hash) {
   return "the entry at index " + std::to_string(index.value) + " had another result on another node";
 }
 
+RaftChecks::Found RaftChecks::chain(Index index, std::uint64_t value) {
+  if (value == 0) return std::nullopt;
+  const auto [place, fresh] = chains_.emplace(index.value, value);
+  if (fresh || place->second == value) return std::nullopt;
+  return "effect chains differ at index " + std::to_string(index.value);
+}
+
 RaftChecks::Found RaftChecks::state(Index index, std::uint64_t hash) {
   const auto [place, fresh] = states_.emplace(index.value, hash);
   states_compared_ += fresh ? 0 : 1;

@@ -25,6 +25,8 @@ class RaftChecks {
   Found committed(const raft::Entry& entry);
   // What applying the entry at `index` came to, as a hash.
   Found result(Index index, std::uint64_t hash);
+  // The effect chain behind `index`; 0: not known.
+  Found chain(Index index, std::uint64_t value);
   // The state of the database at `index`.
   Found state(Index index, std::uint64_t hash);
   Index last_committed() const { return committed_.empty() ? Index{1} : Index{committed_.rbegin()->first}; }
@@ -40,7 +42,7 @@ class RaftChecks {
   std::map<std::pair<std::uint64_t, std::uint64_t>, std::uint64_t> votes_;              // voter, term -> candidate
   std::map<std::pair<std::uint64_t, std::uint64_t>, std::pair<std::uint64_t, std::uint64_t>> logged_;   // index, term -> hash, term before
   std::map<std::uint64_t, Name> committed_;
-  std::map<std::uint64_t, std::uint64_t> results_, states_;
+  std::map<std::uint64_t, std::uint64_t> results_, states_, chains_;
   std::size_t states_compared_ = 0;
 };
 

@@ -27,12 +27,15 @@ Settings Settings::draw(std::uint64_t seed) {
   s.engine.max_uncommitted_bytes = std::max(s.engine.max_message_bytes + 1, pick<std::size_t>(rng, {2000, 64u << 20}));
   s.engine.max_committed_bytes_per_ready = pick<std::size_t>(rng, {500, 4u << 20});
   s.engine.cache_bytes = pick<std::size_t>(rng, {500, 5000, 8u << 20});
-  s.segment_bytes_first = pick<std::uint64_t>(rng, {16 << 10, 64 << 10});
+  s.segment_bytes_first = pick<std::uint64_t>(rng, {8 << 10, 16 << 10, 64 << 10});
   s.segment_bytes_max = s.segment_bytes_first * pick<std::uint64_t>(rng, {1, 4});
   s.wal_bytes_soft = pick<std::uint64_t>(rng, {16 << 10, 64 << 10, 4 << 20});
   s.wal_bytes_hard = s.wal_bytes_soft * pick<std::uint64_t>(rng, {2, 16});
-  s.snapshot_entries = pick<std::uint64_t>(rng, {0, 20, 100});
-  s.trailing_entries = pick<std::uint64_t>(rng, {0, 5, 64});
+  s.snapshot_entries = pick<std::uint64_t>(rng, {0, 20, 20, 100});
+  s.trailing_entries = pick<std::uint64_t>(rng, {0, 0, 5, 64});
+  s.log_bytes_max = pick<std::uint64_t>(rng, {64 << 10, 1 << 20});
+  s.piece_bytes = pick<std::size_t>(rng, {4 << 10, 16 << 10, 1 << 20});
+  s.piece_delay = Instant(pick(rng, {1000, 20'000, 100'000}));
   s.apply_queue_entries = pick<std::size_t>(rng, {3, 1000});
   s.wire_codec = rng.below(4) == 0;
 

@@ -19,6 +19,9 @@ struct Settings {
   std::uint64_t wal_bytes_soft = 64 << 10, wal_bytes_hard = 1 << 20;
   std::uint64_t snapshot_entries = 0;     // a snapshot each so many entries; 0: none
   std::uint64_t trailing_entries = 64;
+  std::uint64_t log_bytes_max = 1 << 20;
+  std::size_t piece_bytes = 16 << 10;     // of an image under way
+  Instant piece_delay{1000};
   std::size_t apply_queue_entries = 1000; // beyond it entries are read from the log again
   bool wire_codec = false;                // messages become bytes and back
 

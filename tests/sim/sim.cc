@@ -4,10 +4,13 @@
 // sim --mutants [COUNT]     plants each bug and counts the seeds until it is found (at most COUNT each)
 // sim --mutant NAME SEED    the story of one seed with one bug
 // The same seed is the same run: every 25th is run twice and the traces are compared.
+#include <sqlite3.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -28,6 +31,7 @@ struct Tally {
 };
 
 constexpr int kFound = 3, kUnequal = 4;
+constexpr rlim_t kCpuSecondsMax = 40;      // a run takes about a quarter of a second
 
 // In a process of its own: a broken assertion ends that one only. 0: fine.
 int run_apart(const RunOptions& options, std::string& what, Tally* tally = nullptr, bool twice = false) {
@@ -37,6 +41,8 @@ int run_apart(const RunOptions& options, std::string& what, Tally* tally = nullp
   const pid_t child = fork();
   if (child == 0) {
     close(pipe_ends[0]);
+    const rlimit bound{kCpuSecondsMax, kCpuSecondsMax};    // a run that never ends is a fault too
+    setrlimit(RLIMIT_CPU, &bound);
     const Verdict verdict = run(options);
     std::string report;
     int code = 0;
@@ -60,7 +66,8 @@ int run_apart(const RunOptions& options, std::string& what, Tally* tally = nullp
   int status = 0;
   waitpid(child, &status, 0);
   if (WIFSIGNALED(status)) {
-    what = "the process died of signal " + std::to_string(WTERMSIG(status)) + " (a broken assertion?)";
+    const bool endless = WTERMSIG(status) == SIGXCPU || WTERMSIG(status) == SIGKILL;
+    what = endless ? "it goes round and round" : "the process died of signal " + std::to_string(WTERMSIG(status)) + " (a broken assertion?)";
     return kFound;
   }
   if (WEXITSTATUS(status) == 0 && tally) {
@@ -94,7 +101,6 @@ int report(const Tally& tally, std::chrono::steady_clock::time_point begun) {
 }
 
 int story(const RunOptions& options) {
-  rq::log::set_level(rq::log::Level::Off);
   const Verdict verdict = run(options);
   std::printf("seed %llu: %s; %zu operations, %zu acknowledged, %llu entries, %zu terms, %zu faults, %llu events, %.1f virtual seconds, trace %016llx%s\n",
               static_cast<unsigned long long>(options.seed), verdict.violation ? verdict.violation->c_str() : "fine", verdict.operations, verdict.acknowledged,
@@ -141,9 +147,10 @@ int from_file(const std::string& path) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::vector<std::string> words(argv + 1, argv + argc);
+  std::vector<std::string> words(argv + 1, argv + argc);
   const auto number = [&](std::size_t at, std::uint64_t otherwise) { return at < words.size() ? std::strtoull(words[at].c_str(), nullptr, 10) : otherwise; };
-  const bool loud = !words.empty() && words.back() == "--log";
+  const bool loud = std::erase(words, "--log") > 0;   // the product's own log, and SQLite's, between the lines of the story
+  if (loud) sqlite3_config(SQLITE_CONFIG_LOG, +[](void*, int code, const char* text) { std::printf("sqlite %d: %s\n", code, text); }, nullptr);
   rq::log::set_level(loud ? rq::log::Level::Info : rq::log::Level::Off);
   const std::string command = words.empty() ? "1" : words[0];
   if (command == "--mutants") return mutants(static_cast<unsigned>(number(1, 40)), words.size() > 2 ? words[2] : "");

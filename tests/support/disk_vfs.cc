@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstring>
+#include <list>
 #include <map>
 #include <new>
 #include <vector>
@@ -39,7 +40,8 @@ struct DiskVfs::State {
   io::Disk& disk;
   std::string name;
   sqlite3_vfs vfs{};
-  std::map<std::string, Node> nodes;
+  std::list<Node> nodes;                    // of all files there ever were: connections may outlive their file's name
+  std::map<std::string, Node*> current;     // by path
 };
 
 namespace {
@@ -225,7 +227,11 @@ int vfs_open(sqlite3_vfs* vfs, sqlite3_filename name, sqlite3_file* file, int fl
     self->file = new std::unique_ptr<io::File>(std::move(*opened));
     self->path = new std::string(name);
     self->sync_dir = !existed;
-    if (flags & SQLITE_OPEN_MAIN_DB) self->node = &self->state->nodes[name];
+    if (flags & SQLITE_OPEN_MAIN_DB) {
+      Node*& node = self->state->current[name];
+      if (node == nullptr) node = &self->state->nodes.emplace_back();
+      self->node = node;
+    }
   }
   self->head.pMethods = &kMethods;
   if (out_flags) *out_flags = flags;
@@ -263,7 +269,7 @@ int vfs_last_error(sqlite3_vfs*, int, char*) { return 0; }
 
 }  // namespace
 
-DiskVfs::DiskVfs(io::Disk& disk) : state_(new State{disk, {}, {}, {}}) {
+DiskVfs::DiskVfs(io::Disk& disk) : state_(new State{disk, {}, {}, {}, {}}) {
   static std::atomic<int> number{0};
   state_->name = "rq-disk-" + std::to_string(number++);
   sqlite3_vfs& vfs = state_->vfs;
@@ -284,6 +290,8 @@ DiskVfs::DiskVfs(io::Disk& disk) : state_(new State{disk, {}, {}, {}}) {
 }
 
 DiskVfs::~DiskVfs() { sqlite3_vfs_unregister(&state_->vfs); }
+
+void DiskVfs::replaced(const std::string& path) { state_->current.erase(path); }
 
 const std::string& DiskVfs::name() const { return state_->name; }
 

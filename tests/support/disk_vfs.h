@@ -17,6 +17,8 @@ class DiskVfs {
   ~DiskVfs();
   DiskVfs(const DiskVfs&) = delete;
   const std::string& name() const;
+  // Another file has the name now: connections opened from here on share nothing with those that have the old one.
+  void replaced(const std::string& path);
 
   struct State;
 

@@ -12,6 +12,7 @@ struct Command {
 constexpr Command kCommands[] = {
     {"doctor", doctor},
     {"import", import_command},
+    {"recover", recover},
 };
 
 }  // namespace

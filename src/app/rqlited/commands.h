@@ -11,5 +11,6 @@ std::optional<int> run_command(int argc, char** argv);
 // The commands; argv[0] is the command's name. Each parses its own arguments.
 int doctor(int argc, char** argv);
 int import_command(int argc, char** argv);
+int recover(int argc, char** argv);
 
 }  // namespace rq::app

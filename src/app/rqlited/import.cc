@@ -90,11 +90,13 @@ import::Options options_of(io::Disk& disk, const std::string& source, const std:
   return options;
 }
 
-Result<> require_stopped(const std::string& dir) {
+// Keeps the old node from starting as long as it is held.
+Result<io::DirectoryLock> hold_stopped(const std::string& dir) {
   Result<io::DirectoryLock> lock = io::DirectoryLock::share(dir + "/raft.db");
-  if (lock) return {};
+  if (lock) return lock;
   if (lock.error().code == Errc::AlreadyExists) return fail(Errc::AlreadyExists, "a node is running on " + dir + ": stop it first");
-  return lock.error().code == Errc::NotFound ? fail(Errc::NotFound, dir + " is no data directory of rqlite: it has no raft.db") : fail(lock.error());
+  if (lock.error().code == Errc::NotFound) return fail(Errc::NotFound, dir + " is no data directory of rqlite: it has no raft.db");
+  return lock;
 }
 
 // ---- the command
@@ -124,7 +126,7 @@ Result<> require_empty(io::Disk& disk, const std::string& dir) {
 }
 
 Result<> look(io::Disk& disk, const Arguments& arguments) {
-  RQ_CHECK(require_stopped(arguments.source));
+  RQ_TRY(const io::DirectoryLock lock, hold_stopped(arguments.source));
   RQ_TRY(const import::Survey survey, import::survey(disk, arguments.source));
   std::printf("%s: %s\nmembers: %s\n", arguments.source.c_str(), what_it_holds(survey).c_str(), members_of(survey).c_str());
   return {};
@@ -134,8 +136,7 @@ Result<> run_import(io::Disk& disk, const Arguments& arguments) {
   const auto inside = [](const std::string& path, const std::string& dir) { return path == dir || path.starts_with(dir + "/"); };
   if (inside(arguments.target, arguments.source))
     return fail(Errc::BadRequest, "the new directory lies in the old one, which is only read; to import in place, start rqlited on it");
-  RQ_CHECK(require_stopped(arguments.source));
-  RQ_TRY(const io::DirectoryLock source_lock, io::DirectoryLock::share(arguments.source + "/raft.db"));
+  RQ_TRY(const io::DirectoryLock source_lock, hold_stopped(arguments.source));
   RQ_CHECK(disk.make_dirs(arguments.target));
   RQ_TRY(const io::DirectoryLock lock, io::DirectoryLock::take(arguments.target));
   RQ_TRY(const bool pending, import::placement_pending(disk, arguments.target));
@@ -210,8 +211,7 @@ Result<> import_at_start(io::Disk& disk, const config::Options& options, const r
                          const std::function<bool()>& canceled) {
   const std::string& dir = options.data_dir;
   const auto import_it = [&]() -> Result<> {
-    RQ_CHECK(require_stopped(dir));
-    RQ_TRY(const io::DirectoryLock source_lock, io::DirectoryLock::share(dir + "/raft.db"));
+    RQ_TRY(const io::DirectoryLock source_lock, hold_stopped(dir));
     RQ_TRY(const import::Survey survey, import::survey(disk, dir));
     if (!survey.single())
       return fail(Errc::BadRequest, dir + " is of an rqlite cluster with " + std::to_string(survey.servers.size()) + " members: " + members_of(survey) +

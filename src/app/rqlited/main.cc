@@ -2,6 +2,7 @@
 // the opposite order (spec cluster.md section 2).
 #include <malloc.h>
 #include <sqlite3.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -14,6 +15,7 @@
 #include "app/rqlited/commands.h"
 #include "app/rqlited/import.h"
 #include "app/rqlited/security.h"
+#include "app/rqlited/licenses.h"
 #include "app/rqlited/signals.h"
 #include "app/rqlited/version.h"
 #include "auth/authority.h"
@@ -27,11 +29,13 @@
 #include "http/api.h"
 #include "http/server.h"
 #include "io/posix_disk.h"
+#include "ops/counters.h"
 #include "ops/cpu_sampler.h"
 #include "ops/metrics_page.h"
 #include "ops/profiles.h"
 #include "sql/statement_facts.h"
 #include "store/node_file.h"
+#include "store/recover.h"
 #include "store/store.h"
 #include "transport/transport.h"
 
@@ -175,6 +179,9 @@ void Server::prepare_directory() {
   log::info("rqlited", (preexisting_ ? "preexisting node state detected in " : "no preexisting node state detected in ") + options_.data_dir +
                            (preexisting_ ? "" : ", node may be bootstrapping"));
   identity_ = identity_of(disk_, options_, to_import_, rng_);
+  const Result<bool> recovered = store::recover_membership(disk_, options_.data_dir, identity_);
+  if (!recovered) die("failed to open store: " + recovered.error().text());
+  if (*recovered) metrics_.counter("store", "num_recoveries").add();
 }
 
 // Ports first: who cannot have them must not touch the data. HTTP answers before the store is open.
@@ -209,7 +216,7 @@ void Server::start_edges() {
   Result<app::PortTls> http_tls = app::http_tls(options_);
   if (!http_tls) die(http_tls.error().text());
   http_tls_ = *std::move(http_tls);
-  auto http = http::Server::listen(options_.http_addr, net_threads, {}, http_tls_.server);
+  auto http = http::Server::listen(options_.http_addr, net_threads, {.drain = std::chrono::milliseconds(1200)}, http_tls_.server);
   if (!http) die("failed to start HTTP server: " + http.error().text());
   http_ = *std::move(http);
   http::ApiOptions api{.version = kVersion, .allow_origin = options_.http_allow_origin, .bind_addr = options_.http_addr,
@@ -218,8 +225,10 @@ void Server::start_edges() {
                                  .batch_size = static_cast<std::size_t>(options_.write_queue_batch_size),
                                  .timeout = options_.write_queue_timeout, .transaction = options_.write_queue_tx},
                        .command_line = arguments_,
-                       .licenses = "rqlite++ is under the MIT license. It contains SQLite (public domain), raft-rs (Apache-2.0), Boost (BSL-1.0), "
-                                   "OpenSSL (Apache-2.0), Protocol Buffers (BSD-3-Clause), RapidJSON (MIT), spdlog and fmt (MIT), xxHash (BSD-2-Clause), libxcrypt (LGPL-2.1).\n",
+                       .memstats = ops::memstats_json,
+                       .refresh_counters = [this] { ops::refresh_counters(metrics_, *node_); },
+                       .peer_pools = [this] { return ops::peer_pools_json(*node_); },
+                       .licenses = std::string(app::licenses()),
                        .syntax_error = syntax_error, .disallowed = is_disallowed,
                        .pprof = [this](std::string_view path, std::string_view query, http::ReplyFn reply) {
                          profiles_.handle(path, query, [reply = std::move(reply)](int status, std::string body) {
@@ -279,22 +288,23 @@ Result<> Server::form_cluster() {
 int Server::stop() {
   int code = 0;
   log::info("http", "closing HTTP service on " + options_.http_addr);
-  // Queued writes that were acknowledged are written first; then nobody new comes in.
-  api_->stop_queue(std::chrono::milliseconds(1000));
+  // Queued writes that were acknowledged are written first; then nobody new comes in. All limits together stay below five
+  // seconds, also without a quorum.
+  api_->stop_queue(std::chrono::milliseconds(700));
   if (store_ && options_.raft_cluster_remove_shutdown) {
     if (const Result<> removed = cluster::Formation::remove_self(*node_, join_credentials()); !removed) {
       log::error("rqlited", "failed to remove this node from cluster before shutdown: " + removed.error().text());
       code = 1;
     }
-  }
-  if (store_ && options_.raft_shutdown_stepdown && store_->replica().is_leader() && node_->conf().voters.size() > 1) {
+  } else if (store_ && options_.raft_shutdown_stepdown && store_->replica().is_leader() && node_->conf().voters.size() > 1) {
     log::info("rqlited", "stepping down as Leader before shutdown");
     auto done = std::make_shared<std::promise<Result<>>>();
     auto future = done->get_future();
-    store_->replica().transfer(RaftId{}, clock_.now() + std::chrono::seconds(2), [done](Result<> result) { done->set_value(std::move(result)); });
+    store_->replica().transfer(RaftId{}, clock_.now() + std::chrono::milliseconds(1500), [done](Result<> result) { done->set_value(std::move(result)); });
     if (const Result<> moved = future.get(); !moved) log::warn("rqlited", "leadership was not handed over: " + moved.error().text());
   }
   profiles_.stop();
+  node_->stop_parking();
   if (store_) store_->interrupt();      // a runaway statement must not hold the drain up
   if (authority_) authority_->stop();
   http_->stop();
@@ -345,7 +355,8 @@ void Server::write_profiles() {
 // The raft thread says how things are now; the text is made on the net thread that asked.
 void Server::show_metrics(unsigned net_thread, std::function<void(std::string)> reply) {
   const auto write = [this, reply = std::move(reply)](const std::optional<replica::View>& view) {
-    reply(ops::metrics_text({*node_, *api_, *http_, metrics_, std::string(app::build_info().commit), started_}, view));
+    ops::refresh_counters(metrics_, *node_);
+    reply(ops::metrics_text({*node_, *api_, *http_, metrics_, std::string(app::build_info().commit), started_, options_.http_cert, options_.node_cert}, view));
   };
   store::Store* store = node_->open_store();
   if (store == nullptr) return write(std::nullopt);
@@ -397,6 +408,14 @@ int Server::run(app::Signals& signals) {
   return stop();
 }
 
+// Connections are files: as many as the system grants. Go's runtime does the same.
+void raise_file_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -412,6 +431,7 @@ int main(int argc, char** argv) {
   log::set_level(log::parse_level(options.log_level).value_or(log::Level::Info));
   log::set_raft_level(log::parse_level(options.raft_log_level).value_or(log::Level::Info));      // as the reference takes unknown words
   log::set_format(options.log_format == "json" ? log::Format::Json : log::Format::Text);
+  raise_file_limit();
   app::Signals signals;
   const int code = Server(options, argc, argv).run(signals);
   std::fflush(nullptr);

@@ -1,0 +1,155 @@
+// The part of a node that the keeper and the images do in the server: it cuts the log behind what is durable, and it fetches
+// the image of a snapshot in pieces before Raft sees the message.
+#include <algorithm>
+
+#include "replica/replica.h"
+#include "replica/snapshot_data.h"
+#include "sim/node.h"
+
+namespace rq::sim {
+namespace {
+
+const std::string kDir = "/data", kStaging = "/data/staging";
+constexpr Instant kPiecePatience = milliseconds(400);
+constexpr unsigned kTriesMax = 25;
+
+}  // namespace
+
+std::string Node::staged_image(Index index) { return kStaging + "/" + replica::staged_image_name(index); }
+
+// ---- cutting the log
+
+void Node::mind_log() {
+  guard(milliseconds(60), [this] { mind_log(); });
+  if (world_.now() < frozen_until_ || log_broken_ || apply_error_ || shared_.settings.snapshot_entries == 0) return;
+  if (applied().value < log_cut_at_.value + shared_.settings.snapshot_entries) return;
+  log_cut_at_ = applied();
+  if (!shared_.is(Mutant::CompactAhead) && !executor_->make_durable()) return;
+  const Index durable = shared_.is(Mutant::CompactAhead) ? applied() : executor_->durable_index();
+  const Index needed = std::min(durable.next(), driver_->log_needed());
+  const std::uint64_t trailing = shared_.settings.trailing_entries;
+  const Index kept{needed.value > trailing ? std::max<std::uint64_t>(needed.value - trailing, 1) : 1};
+  // Another thread does it: meanwhile the raft thread goes on.
+  guard(world_.between(Instant{50}, shared_.settings.disk_delay), [this, kept, needed] {
+    if (log_broken_ || !log_->compact(kept, needed, shared_.settings.log_bytes_max)) return;
+    const Index first = log_->first();
+    if (const auto term = log_->term_of(Index{first.value - 1})) input([this, first, term = *term] { driver_->compacted(first, term); });
+    if (!apply_error_ && !shared_.is(Mutant::CompactAhead)) (void)executor_->checkpoint();
+  });
+}
+
+void Node::make_snapshot() {
+  guard(shared_.settings.apply_delay, [this] {
+    auto made = std::make_shared<Result<raft::MachineSnapshot>>(executor_->snapshot());
+    images_held_ += *made ? 1 : 0;
+    input([this, made] { driver_->snapshot_made(std::move(*made)); });
+  });
+}
+
+void Node::release_snapshot(std::uint64_t id) {
+  executor_->release(id);
+  --images_held_;
+}
+
+// ---- fetching an image
+
+void Node::receive_snapshot(raft::Message&& message) {
+  const auto data = replica::decode_snapshot_data(*message.snapshot);
+  if (!data) return world_.violated("a snapshot message can't be read: " + data.error().text());
+  std::vector<raft::Message> messages;
+  messages.push_back(std::move(message));
+  const Index index = messages.front().snapshot->index;
+  if (data->machine.id == 0 || applied() >= index) return receive(std::move(messages));
+  const auto note = replica::Replica::read_staged_note(*seen_disk_, staged_image(index));
+  if ((note && note->index == index) || shared_.is(Mutant::InstallWithoutImage)) return receive(std::move(messages));
+  if (install_ && install_->image.id == data->machine.id && install_->source == data->source) return;
+  install_ = std::make_unique<Install>(Install{.message = std::move(messages.front()), .source = data->source, .image = data->machine, .number = ++installs_});
+  world_.note(node_id_ + " fetches the image at " + std::to_string(index.value) + ", " + std::to_string(data->machine.bytes) + " bytes");
+  (void)seen_disk_->make_dirs(kStaging);
+  (void)seen_disk_->remove(staged_image(index));
+  ask_piece();
+}
+
+void Node::cut_install() {
+  if (!install_) return;
+  world_.note(node_id_ + "'s fetch of an image is cut off");
+  install_.reset();
+}
+
+void Node::ask_piece() {
+  const std::uint64_t offset = install_->received, number = install_->number;
+  if (++install_->tries > kTriesMax) return install_.reset();
+  guard(kPiecePatience, [this, number, offset] {
+    if (install_ && install_->number == number && install_->received == offset) ask_piece();
+  });
+  Node* source = shared_.at_address(address_of(install_->source));
+  if (source == nullptr || source == this) return;
+  const std::uint64_t id = install_->image.id;
+  shared_.network.send(slot_, source->slot(), [this, source, id, offset, number, life = life_, wanted = install_->source] {
+    if (!source->up() || source->raft_id() != wanted) return;
+    auto piece = std::make_shared<Result<std::string>>(source->executor_->persist(id, offset, shared_.settings.piece_bytes));
+    source->input([source, id] { source->driver_->snapshot_used(id); });
+    shared_.network.send(source->slot(), slot_, [this, piece, offset, number, life] {
+      if (life == life_ && up() && install_ && install_->number == number && install_->received == offset) piece_came(*piece);
+    });
+  });
+}
+
+void Node::piece_came(const Result<std::string>& piece) {
+  if (!piece) {                                // released, or its holder started anew: Raft will offer another
+    world_.note(node_id_ + " can't have the image: " + piece.error().text());
+    return install_.reset();
+  }
+  const Index index = install_->message.snapshot->index;
+  const std::string path = staged_image(index);
+  const auto stored = [&]() -> Result<> {
+    RQ_TRY(auto file, seen_disk_->open(path, io::OpenMode::CreateOrOpen));
+    const bool skipped = shared_.is(Mutant::HoleInImage) && install_->received > 0 && install_->received % 3 != 0;
+    RQ_CHECK(file->write_at(install_->received, skipped ? std::string(piece->size(), '\0') : *piece));
+    if (install_->received + piece->size() < install_->image.bytes) return {};
+    if (!shared_.is(Mutant::ImageNotSynced)) {
+      RQ_CHECK(file->sync());
+    }
+    RQ_CHECK(seen_disk_->sync_dir(kStaging));
+    return replica::Replica::write_staged_note(*seen_disk_, path, *install_->message.snapshot);
+  }();
+  if (!stored) return install_.reset();
+  install_->received += piece->size();
+  install_->tries = 0;
+  if (install_->received < install_->image.bytes) {
+    guard(world_.between(Instant{200}, shared_.settings.piece_delay), [this, number = install_->number] {
+      if (install_ && install_->number == number) ask_piece();
+    });
+    return;
+  }
+  world_.note(node_id_ + " has the image at " + std::to_string(index.value));
+  std::vector<raft::Message> messages;
+  messages.push_back(std::move(install_->message));
+  install_.reset();
+  receive(std::move(messages));
+}
+
+// ---- taking it
+
+Result<> Node::take_snapshot(const raft::SnapshotDescriptor& descriptor) {
+  if (applied() >= descriptor.index) return {};
+  RQ_TRY(const replica::SnapshotData data, replica::decode_snapshot_data(descriptor));
+  RQ_CHECK(executor_->restore(data.machine, data.machine.id == 0 ? std::string() : staged_image(descriptor.index)));
+  (void)seen_disk_->remove(replica::Replica::staged_note(staged_image(descriptor.index)));
+  world_.note(node_id_ + " took the snapshot at " + std::to_string(descriptor.index.value));
+  ++images_taken;
+  shared_.found(shared_.checks.state(descriptor.index, content_hash()));
+  return {};
+}
+
+// The log stands at a snapshot that the machine did not take before the process ended.
+Result<> Node::finish_staged_snapshot(Index at) {
+  if (executor_->applied_index() >= at) return {};
+  const std::string image = staged_image(at);
+  RQ_TRY(const bool there, seen_disk_->exists(image));
+  if (!there) return {};
+  RQ_TRY(const raft::SnapshotDescriptor descriptor, replica::Replica::read_staged_note(*seen_disk_, image));
+  return take_snapshot(descriptor);
+}
+
+}  // namespace rq::sim
