@@ -26,6 +26,7 @@ Keeper::Keeper(KeeperOptions options, io::Disk& disk, Clock& clock, Rng& rng, Me
 
 void Keeper::start() {
   load_times();
+  unknown_before_ = executor_.applied_index() > Index{1};
   check_at_ = clock_.now() + jittered();
   thread_ = std::thread([this] { run(); });
 }
@@ -115,7 +116,8 @@ bool Keeper::due() {
 Result<bool> Keeper::take(std::uint64_t trailing) {
   const SteadyTime begun = clock_.now();
   const executor::Status status = executor_.status();
-  const bool wrote = status.commits != commits_taken_ || status.applied < applied_taken_;
+  // Nor is it known here what the process before had made durable.
+  const bool wrote = status.commits != commits_taken_ || std::exchange(unknown_before_, false);
   const auto failed = [&](const Error& error) {
     metrics_.counter("store", "num_snapshots_failed").add();
     return fail(error);
@@ -143,7 +145,7 @@ Result<bool> Keeper::take(std::uint64_t trailing) {
 // ---- VACUUM and optimize
 
 void Keeper::propose_maintenance() {
-  if (!replica_.may_serve_weak() || clock_.now() < propose_again_) return;
+  if (!replica_.may_serve_weak()) return;
   const WallTime now = clock_.wall();
   std::optional<WallTime> vacuum, optimize;
   {
@@ -151,11 +153,13 @@ void Keeper::propose_maintenance() {
     vacuum = vacuum_at_;
     optimize = optimize_at_;
   }
-  const auto is_due = [&](std::chrono::nanoseconds every, const std::optional<WallTime>& last) {
-    return every.count() > 0 && last && now - *last >= every;
+  const auto is_due = [&](std::chrono::nanoseconds every, const std::optional<WallTime>& last, SteadyTime& again) {
+    if (every.count() <= 0 || !last || now - *last < every || clock_.now() < again) return false;
+    again = clock_.now() + kProposeAgain;      // until its entry is applied, or was lost
+    return true;
   };
-  if (is_due(options_.vacuum_every, vacuum)) propose(executor::Maintenance::Vacuum);
-  else if (is_due(options_.optimize_every, optimize)) propose(executor::Maintenance::Optimize);
+  if (is_due(options_.vacuum_every, vacuum, vacuum_again_)) propose(executor::Maintenance::Vacuum);
+  if (is_due(options_.optimize_every, optimize, optimize_again_)) propose(executor::Maintenance::Optimize);
 }
 
 namespace {
@@ -187,7 +191,6 @@ class MaintenanceWaiter final : public executor::SqlWaiter {
 }  // namespace
 
 void Keeper::propose(executor::Maintenance kind) {
-  propose_again_ = clock_.now() + kProposeAgain;
   const bool vacuum = kind == executor::Maintenance::Vacuum;
   pb::Proposal proposal;
   pb::Request& request = *proposal.mutable_request();

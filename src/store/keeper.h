@@ -88,7 +88,8 @@ class Keeper {
   SteadyTime check_at_;                // snapshot thread
   std::uint64_t commits_taken_ = 0;
   Index applied_taken_;
-  SteadyTime propose_again_;
+  bool unknown_before_ = false;        // no snapshot was taken by this process, and there is something from before
+  SteadyTime vacuum_again_, optimize_again_;
   std::atomic<std::uint64_t> cut_applied_{0};
 
   mutable std::mutex mutex_;           // guards all below

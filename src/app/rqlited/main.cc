@@ -179,7 +179,8 @@ void Server::prepare_directory() {
   log::info("rqlited", (preexisting_ ? "preexisting node state detected in " : "no preexisting node state detected in ") + options_.data_dir +
                            (preexisting_ ? "" : ", node may be bootstrapping"));
   identity_ = identity_of(disk_, options_, to_import_, rng_);
-  const Result<bool> recovered = store::recover_membership(disk_, options_.data_dir, identity_);
+  // A file of the kind beside another product's data speaks of that: the import reads it.
+  const Result<bool> recovered = to_import_ ? Result<bool>(false) : store::recover_membership(disk_, options_.data_dir, identity_);
   if (!recovered) die("failed to open store: " + recovered.error().text());
   if (*recovered) metrics_.counter("store", "num_recoveries").add();
 }
