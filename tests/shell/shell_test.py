@@ -431,7 +431,7 @@ class Terminal(ShellTest):
     def test_pasted_lines_become_one_statement(self):
         server = self.server_with_table()
         self.start(server.port)
-        self.keys("DELETE FROM people\rWHERE id = 1;\rSELECT 8\r", r"\| 1 \|.*\| 1 \|.*> $")
+        self.keys("DELETE FROM people\rWHERE id = 1;\rSELECT 8\r", r"\| 1 \|.*SELECT 8.*\| 1 \|.*> $")
         self.leave()
         self.assertEqual([json.loads(r.body)[0] for r in server.requests if r.method == "POST"], ["DELETE FROM people\nWHERE id = 1;", "SELECT 8"])
 
