@@ -35,7 +35,7 @@ using ledger::Position;
 constexpr std::size_t kArenaBytes = 64u << 10;
 constexpr std::size_t kVacuumTextMax = 4096;          // a longer text is taken for something else
 constexpr std::uint64_t kRestBytesMax = 1u << 20;     // of the WAL: moved by the apply thread itself
-constexpr auto kPassGap = std::chrono::milliseconds(100);
+constexpr std::chrono::milliseconds kNoGap{0}, kStuckGapMin{200}, kStuckGapMax{5000};   // between passes in vain
 
 constexpr auto kDrainMax = std::chrono::milliseconds(20);     // how long readers are waited for, so that the WAL can begin anew
 constexpr auto kDrainPause = std::chrono::seconds(1);         // behind a try in vain
@@ -124,6 +124,7 @@ class SqlExecutor final : public Executor {
   void take(const Position& next, bool committed);
   void answer(const raft::Group& group);
   void mind_wal();
+  void note_pass(const Checkpointer::Progress& progress, SteadyTime now);
   EntryRun entry_run();
 
   const Options options_;
@@ -143,7 +144,9 @@ class SqlExecutor final : public Executor {
   std::atomic<std::uint32_t> poison_attempts_{0};
   std::atomic<std::uint64_t> checkpoints_{0}, commits_{0};
   Position position_;
-  SteadyTime last_pass_{}, drain_again_{};
+  SteadyTime next_pass_{}, drain_again_{};
+  std::chrono::milliseconds pass_gap_{0};
+  std::uint32_t moved_before_ = 0;                // frames, by the last pass that left some
   std::uint64_t wal_bytes_at_pass_ = 0;
 
   std::vector<char> arena_block_ = std::vector<char>(kArenaBytes);
@@ -535,30 +538,41 @@ Result<> SqlExecutor::checkpoint() {
   const Result<Checkpointer::Progress> progress = checkpointer_->pass();
   if (drains) options_.admit_readers();
   if (!progress) return fail(progress.error());
+  note_pass(*progress, options_.clock->now());
   ++checkpoints_;
   return {};
 }
 
 // The WAL is large: let its bulk be moved in the background; move what came meanwhile at once, so that it can begin anew.
 void SqlExecutor::mind_wal() {
-  if (checkpointer_->busy()) {
-    if (shim_->wal_bytes() < options_.wal_bytes_hard) return;
-  } else if (auto result = checkpointer_->take_result(); result) {
+  const SteadyTime now = options_.clock->now();
+  const bool too_large = shim_->wal_bytes() >= options_.wal_bytes_hard;
+  if (auto result = checkpointer_->take_result(); result) {
     ++checkpoints_;
     if (!*result) {
       log::warn("executor", "checkpoint failed: " + result->error().text());
+      next_pass_ = now + kStuckGapMax;
       return;
     }
+    note_pass(**result, now);
+    if (now < next_pass_) return;
     const std::uint64_t rest = shim_->wal_bytes() - std::min(shim_->wal_bytes(), wal_bytes_at_pass_);
-    if (rest > kRestBytesMax && shim_->wal_bytes() < options_.wal_bytes_hard) return checkpointer_->begin_pass();
-  } else if (options_.clock->now() - last_pass_ < kPassGap && shim_->wal_bytes() < options_.wal_bytes_hard) {
-    return;   // a reader in the past keeps the frames: don't try all the time
-  } else {
-    wal_bytes_at_pass_ = shim_->wal_bytes();
-    last_pass_ = options_.clock->now();
-    if (!options_.checkpoint_inline) return checkpointer_->begin_pass();
+    if (rest > kRestBytesMax && !too_large) return begin_checkpoint();
+  } else if (now < next_pass_ || (checkpointer_->busy() && !too_large)) {
+    return;
+  } else if (!checkpointer_->busy() && !options_.checkpoint_inline) {
+    return begin_checkpoint();
   }
   if (auto moved = checkpoint(); !moved) log::warn("executor", "checkpoint failed: " + moved.error().text());
+}
+
+// A reader in the past keeps frames from being moved, and the WAL from beginning anew: it is not run against all the time.
+void SqlExecutor::note_pass(const Checkpointer::Progress& progress, SteadyTime now) {
+  const bool whole = progress.moved == progress.frames;
+  const bool stuck = !whole && progress.moved <= moved_before_;
+  moved_before_ = whole ? 0 : progress.moved;
+  pass_gap_ = stuck ? std::min(std::max(2 * pass_gap_, kStuckGapMin), kStuckGapMax) : kNoGap;
+  next_pass_ = now + pass_gap_;
 }
 
 Result<> SqlExecutor::make_durable() {
@@ -570,7 +584,6 @@ Result<> SqlExecutor::make_durable() {
 void SqlExecutor::begin_checkpoint() {
   if (!writer_ || checkpointer_->busy() || options_.checkpoint_inline) return;
   wal_bytes_at_pass_ = shim_->wal_bytes();
-  last_pass_ = options_.clock->now();
   checkpointer_->begin_pass();
 }
 

@@ -13,6 +13,8 @@
 namespace rq::executor {
 namespace {
 
+constexpr std::int64_t kWalBytesKept = 16 << 20;
+
 constexpr std::int64_t kRandomBlobMax = sql::kLengthMax;
 
 // SQLite's 'localtime' and 'utc' modifiers: the process has no time zone but UTC, whatever TZ says.
@@ -57,6 +59,8 @@ Result<> Writer::configure(const WriterOptions& options) {
   sqlite3_file_control(db, "main", SQLITE_FCNTL_PERSIST_WAL, &keep_wal);
   sqlite3_wal_autocheckpoint(db, 0);
   RQ_CHECK(connection_->run("PRAGMA synchronous=OFF"));
+  // What one long reader made of the WAL is given back when it begins anew.
+  RQ_CHECK(connection_->run(("PRAGMA journal_size_limit=" + std::to_string(kWalBytesKept)).c_str()));
   RQ_CHECK(connection_->run(("PRAGMA cache_spill=" + std::to_string(options.spill_pages)).c_str()));
   // The first read attaches the WAL and builds its index.
   RQ_TRY(const std::int64_t objects, connection_->number("SELECT count(*) FROM sqlite_schema"));

@@ -6,6 +6,7 @@
 
 namespace rq::sql {
 namespace {
+constexpr auto kLongRead = std::chrono::milliseconds(50);
 constexpr std::size_t kIdleKept = 8;   // connections that nobody uses
 }
 
@@ -29,16 +30,16 @@ Result<std::unique_ptr<Reader>> ReadPool::take_reader(IfNone if_none) {
   if (!idle_.empty()) {
     reader = std::move(idle_.back());
     idle_.pop_back();
-    in_use_.emplace_back(reader.get(), exchanges_);
+    in_use_.push_back({reader.get(), exchanges_, options_.reader.clock->now()});
     return reader;
   }
-  in_use_.emplace_back(nullptr, exchanges_);       // counts as a reader while it is opened
+  in_use_.push_back({nullptr, exchanges_, options_.reader.clock->now()});       // counts as a reader while it is opened
   lock.unlock();
   Result<std::unique_ptr<Reader>> opened = Reader::open(options_.reader);
   lock.lock();
-  const auto place = std::ranges::find(in_use_, static_cast<Reader*>(nullptr), &std::pair<Reader*, std::uint64_t>::first);
+  const auto place = std::ranges::find(in_use_, static_cast<Reader*>(nullptr), &InUse::reader);
   if (opened) {
-    place->first = opened->get();
+    place->reader = opened->get();
     if (exchanging_) freed_.notify_all();
   } else {
     in_use_.erase(place);
@@ -51,8 +52,8 @@ void ReadPool::give_back(std::unique_ptr<Reader> reader) {
   std::unique_ptr<Reader> surplus;
   {
     const std::lock_guard lock(mutex_);
-    const auto place = std::ranges::find(in_use_, reader.get(), &std::pair<Reader*, std::uint64_t>::first);
-    const bool current = place->second == exchanges_;
+    const auto place = std::ranges::find(in_use_, reader.get(), &InUse::reader);
+    const bool current = place->exchanges == exchanges_;
     in_use_.erase(place);
     if (current && idle_.size() < kIdleKept && !stopping_) idle_.push_back(std::move(reader));
     else surplus = std::move(reader);
@@ -68,7 +69,7 @@ void ReadPool::begin_exchange() {
   ++exchanges_;
   closed.swap(idle_);
   // One that is just being opened would show either file.
-  freed_.wait(lock, [this] { return std::ranges::none_of(in_use_, [](const auto& used) { return used.first == nullptr; }); });
+  freed_.wait(lock, [this] { return std::ranges::none_of(in_use_, [](const auto& used) { return used.reader == nullptr; }); });
 }
 
 void ReadPool::end_exchange() {
@@ -79,6 +80,9 @@ void ReadPool::end_exchange() {
 
 bool ReadPool::drain(std::chrono::milliseconds within) {
   std::unique_lock lock(mutex_);
+  // Who has read for so long goes on reading: waiting for it would be in vain.
+  const SteadyTime long_ago = options_.reader.clock->now() - kLongRead;
+  if (std::ranges::any_of(in_use_, [&](const InUse& used) { return used.since < long_ago; })) return false;
   draining_ = true;
   return freed_.wait_for(lock, within, [this] { return in_use_.empty(); });
 }
@@ -151,8 +155,8 @@ void ReadPool::run() {
 }
 
 void ReadPool::interrupt_readers() {
-  for (const auto& [reader, exchanges] : in_use_)
-    if (reader != nullptr) reader->interrupt();
+  for (const InUse& used : in_use_)
+    if (used.reader != nullptr) used.reader->interrupt();
 }
 
 void ReadPool::interrupt() {

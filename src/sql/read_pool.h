@@ -62,7 +62,8 @@ class ReadPool {
   // given back, and are closed then.
   void begin_exchange();
   void end_exchange();
-  // Keeps new readers waiting until admit(): true when nobody reads any more within that time.
+  // Keeps new readers waiting until admit(): true when nobody reads any more within that time. False at once while a long read
+  // goes on.
   bool drain(std::chrono::milliseconds within);
   void admit();
   void interrupt();                 // what runs now
@@ -83,7 +84,12 @@ class ReadPool {
   std::condition_variable ready_, freed_;
   std::deque<std::function<void(const Error*)>> queue_;
   std::vector<std::unique_ptr<Reader>> idle_;
-  std::vector<std::pair<Reader*, std::uint64_t>> in_use_;   // with exchanges_ at that time
+  struct InUse {
+    Reader* reader;                 // null: it is being opened
+    std::uint64_t exchanges;        // at that time
+    SteadyTime since;
+  };
+  std::vector<InUse> in_use_;
   std::vector<std::thread> threads_;
   std::size_t sleeping_ = 0;
   std::uint64_t waits_ = 0;
