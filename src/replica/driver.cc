@@ -23,6 +23,7 @@ constexpr auto kReadReissue = std::chrono::milliseconds(250);
 constexpr auto kTransferIdle = std::chrono::seconds(10);     // a receiver that reads nothing for so long has given up
 constexpr auto kOfferIdle = std::chrono::seconds(30);
 constexpr auto kOfferAge = std::chrono::minutes(2);          // then a later receiver gets a newer one
+constexpr std::uint64_t kReplayEntriesMax = 64;               // a new member of a young cluster gets the log instead of an image
 constexpr auto kRankDelay = std::chrono::milliseconds(50);   // trap 14
 
 std::string context_bytes(std::uint64_t number) { return {reinterpret_cast<const char*>(&number), sizeof number}; }
@@ -448,8 +449,9 @@ void Driver::leave_stuck_joint() {   // trap 13
 void Driver::offer_snapshots() {
   for (const RaftId peer : engine_->take_snapshot_wanted()) snapshot_wanted_.insert(peer);
   if (snapshot_wanted_.empty() || making_snapshot_) return;
-  // Without a base (recovered, imported) the whole log leads to no membership, or begins at data that isn't in it.
-  if (log_first_.value == 2 && !record_.base_conf.voters.empty()) {
+  // A cluster just founded is told from its first entry on. Later an image is the faster way, however little the log was
+  // cut: what statements did is copied, not done again. Without a base (recovered, imported) the log leads to no membership.
+  if (log_first_.value == 2 && !record_.base_conf.voters.empty() && engine_->status().last_index.value <= kReplayEntriesMax) {
     for (const RaftId peer : std::exchange(snapshot_wanted_, {})) offer_bootstrap(peer);
     return;
   }

@@ -90,7 +90,7 @@ Result<HttpResponse> Client::follow(Endpoint to, HttpRequest request, const Limi
 
 Result<HttpResponse> Client::send(HttpRequest request, Patience patience, const BodySink& sink) {
   request.target = settings_.prefix + request.target;
-  const bool repeatable = request.method == "GET";
+  const bool repeatable = request.repeatable || request.method == "GET";
   std::string causes;
   for (std::size_t tried = 0; tried < settings_.hosts.size(); ++tried) {
     bool delivered = false;

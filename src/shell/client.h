@@ -1,5 +1,5 @@
 // Client: requests to a cluster of which several hosts are known. Gives a dead host up, goes on with the next one, follows
-// redirects; never sends a write again that may have been done. Used by one thread.
+// redirects; never sends again what may have been done, unless it only reads. Used by one thread.
 #pragma once
 
 #include <string>

@@ -45,6 +45,7 @@ struct HttpRequest {
   std::vector<std::pair<std::string, std::string>> headers;
   std::string body;
   BodySource* source = nullptr;     // instead of body
+  bool repeatable = false;          // done twice is as good as once; a GET always is
 };
 
 struct HttpResponse {

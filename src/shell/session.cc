@@ -161,7 +161,7 @@ std::optional<Json> Session::request_json(HttpRequest wanted, StatusForm form) {
 }
 
 void Session::sql(const std::string& text) {
-  HttpRequest request{.method = "POST"};
+  HttpRequest request{.method = "POST", .repeatable = only_reads(text)};
   request.body = "[";
   append_json_string(request.body, text);
   request.body += ']';

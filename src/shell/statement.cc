@@ -144,6 +144,14 @@ bool begins_statement(std::string_view line) {
   return !tokens.list.empty() && one_of(tokens.list.front().text, kStarters);
 }
 
+bool only_reads(std::string_view sql) {
+  static constexpr std::array<std::string_view, 3> kReaders{"SELECT", "VALUES", "EXPLAIN"};
+  const auto statements = split_statements(sql);
+  if (statements.size() != 1) return false;
+  const Tokens tokens = tokenize(statements[0]);
+  return !tokens.list.empty() && tokens.list[0].kind == Token::Kind::Word && one_of(tokens.list[0].text, kReaders);
+}
+
 bool is_blank_sql(std::string_view sql) {
   const Tokens tokens = tokenize(sql);
   return std::all_of(tokens.list.begin(), tokens.list.end(), [](const Token& token) { return token.text == ";"; });

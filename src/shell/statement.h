@@ -29,6 +29,9 @@ Tokens tokenize(std::string_view sql);
 // Whether a line of keywords such as select, SELECT begins a statement of SQL.
 bool begins_statement(std::string_view line);
 
+// True when the text is one statement that surely changes nothing (SELECT, VALUES, EXPLAIN).
+bool only_reads(std::string_view sql);
+
 // True when the text holds nothing but blanks, comments and semicolons.
 bool is_blank_sql(std::string_view sql);
 

@@ -24,6 +24,13 @@ TEST(ShellStatement, CutsAtSemicolonsOutsideOfQuotesCommentsAndTriggers) {
   EXPECT_EQ(split_statements(" ;; \n -- nothing\n"), Parts{});
 }
 
+TEST(ShellStatement, KnowsWhatOnlyReads) {
+  for (const char* text : {"SELECT 1", " -- a comment\n select 1;", "VALUES(1)", "EXPLAIN DELETE FROM t"}) EXPECT_TRUE(only_reads(text)) << text;
+  for (const char* text : {"", ";", "-- SELECT 1", "WITH a AS (SELECT 1) DELETE FROM t", "SELECT 1; DELETE FROM t", "\"SELECT\"", "PRAGMA user_version=1",
+                           "BEGIN; SELECT 1; COMMIT"})
+    EXPECT_FALSE(only_reads(text)) << text;
+}
+
 TEST(ShellStatement, KeepsATransactionTogether) {
   EXPECT_EQ(split_statements("BEGIN; INSERT INTO t VALUES(1); COMMIT; SELECT 1;"), (Parts{"BEGIN; INSERT INTO t VALUES(1); COMMIT;", "SELECT 1;"}));
 }

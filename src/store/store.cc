@@ -249,7 +249,12 @@ void Store::propose_proof(const pb::ProofMark& mark, std::function<void(Result<I
   replica_->propose({.bytes = proposal.SerializeAsString(), .alone = true, .waiter = std::make_shared<LoadWaiter>(std::move(done))});
 }
 
-bool Store::ready() const { return replica_->caught_up_with_start() && !integrity_->quarantined() && !replica_->view().broken; }
+// The log may stand at a snapshot whose state isn't installed yet: its membership is known by then.
+bool Store::ready() const {
+  if (!replica_->caught_up_with_start() || replica_->wants_state() || integrity_->quarantined()) return false;
+  const replica::View view = replica_->view();
+  return !view.broken && replica_->applied() >= view.conf_index;
+}
 
 std::optional<WallTime> Store::last_appended() const {
   const std::int64_t ms = appended_ms_.load(std::memory_order_relaxed);

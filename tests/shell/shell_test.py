@@ -127,6 +127,12 @@ class Failover(ShellTest):
         self.assertIn("may have been executed", error)
         self.assertEqual((len(first.requests), second.requests), (1, []))
 
+    def test_a_typed_read_goes_on_with_the_next_host(self):
+        first = self.server({"/db/request": lambda h, r: h.hang_up()})
+        second = self.server({"/db/request": ONE})
+        self.assertEqual(self.shell(first.port, "-a", second.address, "-e", "SELECT 1")[:2], (0, TABLE_OF_ONE))
+        self.assertEqual((len(first.requests), len(second.requests)), (1, 1))
+
     def test_a_read_goes_on_with_the_next_host(self):
         first = self.server({"/status": lambda h, r: h.hang_up()})
         second = self.server({"/status": {"a": 1}})
