@@ -75,7 +75,8 @@ TEST_F(OnFiles, ReadersSeeWholeEntriesWhileTheWalIsMoved) {
   other.join();
   EXPECT_EQ(wrong, 0);
   EXPECT_GT(executor_->status().checkpoints, 3u);
-  EXPECT_LT(std::filesystem::file_size(options_.dir + "/db.sqlite-wal"), 6u << 20);
+  // Passes that the reader makes vain are 0.2 s and more apart: what is written meanwhile stays.
+  EXPECT_LT(std::filesystem::file_size(options_.dir + "/db.sqlite-wal"), 48u << 20);
   EXPECT_LT(std::filesystem::file_size(options_.dir + "/db.ledger"), 1u << 20);
   const Index applied = executor_->applied_index();
   open();
