@@ -36,6 +36,7 @@ void ImageFetch::stop() {
 
 void ImageFetch::run() {
   name_this_thread("image-fetch");
+  yield_to_requests();
   const SteadyTime begun = clock_.now();
   Result<> result = fetch();
   file_.reset();

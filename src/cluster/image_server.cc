@@ -75,6 +75,7 @@ void ImageServer::hold(const std::string& payload, std::shared_ptr<transport::Re
 
 void ImageServer::run() {
   name_this_thread("images");
+  yield_to_requests();
   std::unique_lock lock(mutex_);
   while (!stop_) {
     changed_.wait_for(lock, kLook, [this] { return stop_ || !requests_.empty(); });

@@ -31,7 +31,7 @@ namespace rq::cluster {
 
 struct ImageOptions {
   bool zstd = false;                          // -compress-snap-transport
-  std::uint64_t bytes_per_second_max = 0;     // 0: no limit
+  std::uint64_t bytes_per_second_max = 0;     // -snap-transport-rate; 0: no limit
 };
 
 class Images : public std::enable_shared_from_this<Images> {

@@ -258,7 +258,7 @@ void put_raft(JsonTree& tree, const StatusFacts& facts, const Node& node, const 
   tree["peers"].set_raw(leads ? peers_list(view) : "[]");
   tree["transport"]["command_commit_index"] = leads ? std::uint64_t{0} : replica.commit().value;
   tree["transport"]["leader_commit_index"] = leads ? std::uint64_t{0} : replica.commit().value;
-  tree["transport"]["compress_snap"] = false;
+  tree["transport"]["compress_snap"] = facts.compress_snapshots;
   JsonTree& config = tree["config"];
   config["LocalID"] = node.identity().node_id;
   config["HeartbeatTimeout"] = static_cast<std::int64_t>(facts.heartbeat_timeout.count());
@@ -279,6 +279,21 @@ std::string uploads_list(const Transfers& transfers) {
   for (const Transfers::Progress& upload : transfers.uploads()) {
     if (out.size() > 1) out += ',';
     out += "{\"bytes\":" + std::to_string(upload.bytes) + ",\"state\":\"" + (upload.checking ? "checking" : "receiving") + "\"}";
+  }
+  return out + "]";
+}
+
+// Beyond the reference: whole databases that this node is fetching from others.
+std::string fetches_list(const Images& images) {
+  std::string out = "[";
+  for (const Images::Progress& fetch : images.progress()) {
+    if (out.size() > 1) out += ',';
+    JsonTree entry;
+    entry["what"] = fetch.what;
+    entry["from"] = fetch.from;
+    entry["bytes"] = fetch.bytes;
+    entry["received"] = fetch.received;
+    entry.write(out);
   }
   return out + "]";
 }
@@ -348,7 +363,7 @@ void put_store(JsonTree& tree, const StatusFacts& facts, const Node& node, const
   // The database file is the snapshot: there is one, that of the durable index.
   const store::Keeper::Facts kept = store.keeper_facts();
   tree["snapshot_store"]["dir"] = dir;
-  tree["snapshot_store"]["dir_size"] = std::uint64_t{0};
+  tree["snapshot_store"]["dir_size"] = kept.index.value == 0 ? std::uint64_t{0} : file_bytes(dir + "/db.sqlite");
   tree["snapshot_store"]["snapshots"].set_raw(
       kept.index.value == 0 ? "[]" : "[\"" + std::to_string(kept.term.value) + "-" + std::to_string(kept.index.value) + "-" +
                                          std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(kept.taken.time_since_epoch()).count()) + "\"]");
@@ -359,6 +374,9 @@ void put_store(JsonTree& tree, const StatusFacts& facts, const Node& node, const
   tree["open"].set_raw("{}");
   if (const auto transfers = node.transfers()) {
     if (const std::string uploads = uploads_list(*transfers); uploads != "[]") tree["load"].set_raw(uploads);
+  }
+  if (const auto images = node.images()) {
+    if (const std::string fetches = fetches_list(*images); fetches != "[]") tree["fetches"].set_raw(fetches);
   }
   put_integrity(tree["integrity"], store);
   if (const auto error = replica.apply_error()) tree["apply_error"] = error->text();

@@ -25,6 +25,7 @@ struct StatusFacts {
   std::string raft_log_level = "WARN";
   bool foreign_keys = false;
   bool shutdown_on_remove = false;
+  bool compress_snapshots = false;
   int read_connections_max = 256;
 };
 

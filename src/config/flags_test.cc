@@ -72,7 +72,8 @@ TEST(Flags, KnowEveryFlagOfTheReference) {
       "-raft-apply-timeout duration", "-raft-cluster-remove-shutdown", "-raft-commit-timeout duration", "-raft-election-timeout duration",
       "-raft-heartbeat-timeout duration", "-raft-leader-lease-timeout duration", "-raft-log-level string", "-raft-non-voter",
       "-raft-reap-node-timeout duration", "-raft-reap-read-only-node-timeout duration", "-raft-remove-shutdown", "-raft-shutdown-stepdown",
-      "-raft-snap uint", "-raft-snap-int duration", "-raft-snap-wal-size uint", "-scrub-int duration", "-slow-query-log duration", "-trace-profile string", "-version",
+      "-raft-snap uint", "-raft-snap-int duration", "-raft-snap-wal-size uint", "-scrub-int duration", "-slow-query-log duration",
+      "-snap-transport-rate uint", "-trace-profile string", "-version",
       "-write-queue-batch-size int", "-write-queue-capacity int", "-write-queue-timeout duration", "-write-queue-tx"};
   std::size_t at = 0;                                   // and in this order
   for (const char* line : lines) {
@@ -256,6 +257,8 @@ TEST(Flags, NameTheFirstOneWhoseFeatureIsBuiltLater) {
 
 TEST(Flags, TakeAskingForNothingAsNothing) {
   accepted({"-cdc-config=", "-auto-vacuum-int", "0s", "-http-verify-client=false", "-disco-mode=", "-disco-key=rqlite", "d"});
+  EXPECT_EQ(refused({"-snap-transport-rate", "1000", "d"}).text, "fatal: -snap-transport-rate must be 0, or at least 65536 bytes a second\n");
+  accepted({"-snap-transport-rate", "65536", "d"});
   accepted({"-raft-snap", "100", "-raft-snap-wal-size", "0", "-raft-snap-int", "1s", "-auto-optimize-int", "0h", "-raft-log-level", "debug", "d"});
 }
 

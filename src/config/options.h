@@ -24,6 +24,7 @@ struct Options {
   bool node_no_verify = false, node_verify_client = false;
   std::string node_id;
   bool compress_snap_transport = false;
+  std::uint64_t snap_transport_rate = 0;      // bytes a second; 0: no limit
   std::string raft_addr = "localhost:4002", raft_adv_addr;
   std::string join_list;
   std::vector<std::string> join;              // of join_list

@@ -15,6 +15,8 @@
 namespace rq::config {
 namespace {
 
+constexpr std::uint64_t kTransportRateMin = 64 * 1024;   // slower, and the sender takes it for dead
+
 struct HostPort {
   std::string host, port;
 };
@@ -199,6 +201,8 @@ Problem check_observability(const Options& o) {
   if (!log::parse_level(o.log_level)) return "-log-level must be one of debug, info, warn, error, or off";
   if (o.log_format != "text" && o.log_format != "json") return "-log-format must be one of text, or json";
   if (o.scrub_int.count() < 0) return "-scrub-int must not be negative";
+  if (o.snap_transport_rate != 0 && o.snap_transport_rate < kTransportRateMin)
+    return "-snap-transport-rate must be 0, or at least " + std::to_string(kTransportRateMin) + " bytes a second";
   if (o.slow_query_log.count() < 0) return "-slow-query-log must not be negative";
   if (!o.trace_profile.empty()) return "-trace-profile is not supported: there is no execution tracer. Use -cpu-profile, or GET /debug/pprof/profile";
   return std::nullopt;

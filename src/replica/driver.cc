@@ -569,10 +569,14 @@ void Driver::step(std::vector<raft::Message>&& messages) {
 }
 
 void Driver::fetched(RaftId peer, std::vector<raft::Entry>&& entries) { check(engine_->entries_fetched(peer, std::move(entries))); }
-void Driver::unreachable(RaftId peer) { engine_->report_unreachable(peer); }
+// A receiver that comes back knows nothing of the message that began its transfer. One that was not away goes on with it.
+void Driver::unreachable(RaftId peer) {
+  engine_->report_unreachable(peer);
+  if (transfers_.erase(peer) != 0) engine_->report_snapshot(peer, false);
+}
 
 void Driver::peer_dead(RaftId peer) {
-  engine_->report_unreachable(peer);
+  unreachable(peer);
   if (broken_ || engine_->leader() != peer || peer == self_) return;
   log::info("store", "the leader's process ended, electing another");
   check(engine_->leader_died());

@@ -54,6 +54,7 @@ bool Scrubber::pause_until(SteadyTime time) {
 
 void Scrubber::run() {
   name_this_thread("scrub");
+  yield_to_requests();
   for (;;) {
     raft::MachineSnapshot snapshot;
     {

@@ -544,16 +544,19 @@ void TransportImpl::retry_later(Peer& peer) {
 
 // If that was the last one, a redial tells whether the process is gone.
 void TransportImpl::raft_link_ended(RaftId id) {
-  const std::lock_guard lock(mutex_);
-  const auto found = peers_.find(id);
-  if (found == peers_.end() || incoming_.contains(id)) return;
-  Peer& peer = found->second;
-  if (peer.link) {
-    // Our own connection may not have seen its end yet; a new dial asks the port itself.
-    peer.link->close();
-    peer.link.reset();
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = peers_.find(id);
+    if (found == peers_.end() || incoming_.contains(id)) return;
+    Peer& peer = found->second;
+    if (peer.link) {
+      // Our own connection may not have seen its end yet; a new dial asks the port itself.
+      peer.link->close();
+      peer.link.reset();
+    }
+    if (!peer.dialing) dial_peer(peer);
   }
-  if (!peer.dialing) dial_peer(peer);
+  unreachable(id);                                 // what was on its way to it is lost
 }
 
 bool TransportImpl::send_on(Link& link, const raft::Message& message) {

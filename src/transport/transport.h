@@ -68,7 +68,7 @@ class Transport {
     // Every raft connection from this peer has ended and a redial of its address was refused: its process is dead.
     // Called after all frames received before were delivered.
     std::function<void(RaftId)> on_peer_dead;
-    // A message to this peer could not be delivered (not connected, queue full).
+    // A message to this peer could not be delivered (not connected, queue full), or may be lost: the connections ended.
     std::function<void(RaftId)> on_unreachable;
     std::function<void(CallType, std::string payload, std::shared_ptr<Responder>)> on_call;
   };

@@ -80,7 +80,7 @@ cluster::StatusFacts facts_of(const config::Options& options, const Clock& clock
           .reap_timeout = options.raft_reap_node_timeout, .reap_read_only_timeout = options.raft_reap_read_only_node_timeout,
           .snapshot_threshold = options.raft_snap, .trailing_logs = options.raft_snap + options.raft_snap / 4,
           .raft_log_level = options.raft_log_level, .foreign_keys = options.fk, .shutdown_on_remove = options.raft_remove_shutdown,
-          .read_connections_max = static_cast<int>(options.db_max_ro_conns)};
+          .compress_snapshots = options.compress_snap_transport, .read_connections_max = static_cast<int>(options.db_max_ro_conns)};
 }
 
 // Whether SQLite can parse a text: compiled against an empty database, missing names are not its fault.
@@ -208,7 +208,7 @@ void Server::start_edges() {
                                           });
   node_->set_upkeep({.reap = {.voter = options_.raft_reap_node_timeout, .read_replica = options_.raft_reap_read_only_node_timeout},
                      .contact = options_.raft_heartbeat_timeout, .shut_down_when_removed = options_.raft_remove_shutdown});
-  node_->set_image_options({.zstd = options_.compress_snap_transport});
+  node_->set_image_options({.zstd = options_.compress_snap_transport, .bytes_per_second_max = options_.snap_transport_rate});
   node_->set_own_credentials([this] { return join_credentials(); });
   transport_->start(node_->handlers());
   log::info("cluster", "service listening on " + options_.raft_adv_addr);
