@@ -117,6 +117,18 @@ Result<> finish_install(io::Disk& disk, const Paths& paths) {
   return disk.sync_dir(paths.dir);
 }
 
+// However a checkpoint ended, the file begins as SQLite's in WAL mode do (fileformat2.html section 1.3).
+Result<> check_database(io::Disk& disk, const std::string& path) {
+  constexpr std::size_t kHeaderBytes = 100;
+  constexpr std::string_view kMagic("SQLite format 3\0", 16);
+  constexpr std::size_t kVersionsAt = 18;
+  RQ_TRY(const auto file, disk.open(path, io::OpenMode::ReadOnly));
+  RQ_TRY(const std::string head, file->read_at(0, kHeaderBytes));
+  if (head.size() < kHeaderBytes || !head.starts_with(kMagic) || head[kVersionsAt] != 2 || head[kVersionsAt + 1] != 2)
+    return fail(Errc::Corrupt, path + " is not a database in WAL mode: another program changed it, or the disk lost it");
+  return {};
+}
+
 }  // namespace
 
 Paths paths_in(const std::string& dir) {
@@ -131,6 +143,7 @@ Result<std::unique_ptr<Ledger>> recover(io::Disk& disk, const Paths& paths, cons
   if (!contents) return fail(contents.error());
   RQ_TRY(const bool database_there, disk.exists(paths.database));
   if (!database_there) return fail(Errc::Corrupt, paths.database + " is missing beside its ledger");
+  RQ_CHECK(check_database(disk, paths.database));
 
   RQ_TRY(const bool wal_there, disk.exists(paths.wal));
   const bool any_frame = std::any_of(contents->lines.begin(), contents->lines.end(),

@@ -7,6 +7,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 
 #include "io/posix_disk.h"
 #include "ledger/recovery.h"
@@ -283,6 +284,18 @@ TEST_F(LedgerOnFiles, ForeignCheckpointsBetweenRunsAreRefused) {
   auto recovered = recover(disk_, paths_, {Index{1}, Term{1}, 0, {}});
   ASSERT_FALSE(recovered);
   EXPECT_EQ(recovered.error().code, Errc::Corrupt);
+}
+
+TEST_F(LedgerOnFiles, WhatIsNoDatabaseIsRefused) {
+  open();
+  ASSERT_EQ(apply("CREATE TABLE t(n)"), SQLITE_OK);
+  kill();
+  for (const std::string& head : {std::string(), std::string(50, 'x'), std::string(4096, 'x'), "SQLite format 3" + std::string(4000, '\0')}) {
+    std::ofstream(paths_.database, std::ios::binary | std::ios::trunc) << head;
+    auto recovered = recover(disk_, paths_, {Index{1}, Term{1}, 0, {}});
+    ASSERT_FALSE(recovered);
+    EXPECT_EQ(recovered.error().code, Errc::Corrupt);
+  }
 }
 
 TEST_F(LedgerOnFiles, WalShorterThanWhatWasSyncedIsRefused) {

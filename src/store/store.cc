@@ -8,6 +8,8 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "sql/statement_facts.h"
+#include "store/quarantine.h"
+#include "wal/log.h"
 
 namespace rq::store {
 namespace {
@@ -176,7 +178,7 @@ Result<std::unique_ptr<Store>> Store::open(const Options& options, io::Disk& dis
                                            replica::Replica::Events& events) {
   std::unique_ptr<Store> store(new Store(options, disk, clock, metrics));
   RQ_CHECK(disk.make_dirs(store->staging_dir()));
-  RQ_TRY(store->executor_, executor::Executor::open(store->executor_options()));
+  RQ_CHECK(store->open_executor());
   store->integrity_ = std::make_unique<Integrity>(options.data_dir, disk, clock, metrics, *store->executor_);
   store->machine_ = std::make_unique<Machine>(*store, *store->executor_);
   RQ_CHECK(store->open_readers());
@@ -190,6 +192,34 @@ Result<std::unique_ptr<Store>> Store::open(const Options& options, io::Disk& dis
   return store;
 }
 
+// Files that contradict each other are no reason to stay away as long as their content can be had again.
+Result<> Store::open_executor() {
+  Result<std::unique_ptr<executor::Executor>> opened = executor::Executor::open(executor_options());
+  if (!opened && opened.error().code == Errc::Corrupt) {
+    RQ_TRY(const bool again, state_can_be_had_again());
+    if (!again)
+      return fail(Errc::Corrupt, opened.error().detail + "; no other member has this database: put the files back as they were, "
+                                 "or load a backup into a new data directory");
+    RQ_TRY(const std::string evidence, keep_evidence(disk_, options_.data_dir, clock_.wall()));
+    log::error("store", "the database can't be opened: " + opened.error().text() + "; it is kept in " + evidence + ", its state is taken from the others or the log");
+    RQ_CHECK(executor::Executor::wipe(disk_, options_.data_dir));
+    opened = executor::Executor::open(executor_options());
+  }
+  RQ_TRY(executor_, std::move(opened));
+  return {};
+}
+
+// From other members, or from a log that reaches back to the empty database.
+Result<bool> Store::state_can_be_had_again() {
+  RQ_TRY(const wal::Log::Opened opened, wal::Log::open(disk_, options_.data_dir + "/raft", {}));
+  const wal::Recovered& log = opened.recovered;
+  if (log.snapshot.index.value == 0) return false;
+  const raft::ConfState& conf = log.membership.conf_state;
+  if (conf.voters.size() + conf.learners.size() > 1) return true;
+  RQ_TRY(const replica::MembershipRecord record, replica::decode_membership_record(log.membership.members));
+  return log.first.value == 2 && !record.base_conf.voters.empty();
+}
+
 Result<> Store::start() {
   const executor::Status status = executor_->status();
   integrity_->applied(status.applied, status.chain);
@@ -200,7 +230,7 @@ Result<> Store::start() {
 }
 
 void Store::interrupt() {
-  executor_->interrupt();
+  if (executor_) executor_->interrupt();
   if (read_pool_) read_pool_->interrupt();
 }
 

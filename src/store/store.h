@@ -142,6 +142,8 @@ class Store {
   executor::Options executor_options();
   bool close_gate(std::chrono::milliseconds within);
   void open_gate() { gate_closed_.store(false); }
+  Result<> open_executor();
+  Result<bool> state_can_be_had_again();
   Result<> open_readers();
   void count(const pb::Request& request);
   void note_time(const SqlJob& job, std::chrono::nanoseconds took, Histogram* times, std::string_view where, std::uint32_t failed);

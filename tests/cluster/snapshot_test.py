@@ -5,6 +5,7 @@ usage: snapshot_test.py [name...]
 """
 import os
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -146,6 +147,86 @@ def test_database_files_that_were_taken_away_come_back_from_the_others():
         follower.start().wait_ready(60)
         wait_for(lambda: follower.rows("SELECT n FROM c", level="none") == [[2]], "the state is back")
         assert_equal_databases(c)
+
+
+def replace_bytes(path, at, data):
+    with open(path, "r+b") as f:
+        f.seek(at)
+        f.write(data)
+
+
+def rewrite(node):
+    """Another program writes to the database of a stopped node, with its own WAL."""
+    db = sqlite3.connect(node.dir + "/db.sqlite")
+    db.execute("UPDATE c SET n=n+100")
+    db.commit()
+    db.close()
+
+
+FOREIGN_HANDS = {
+    "WAL removed": lambda n: os.remove(n.dir + "/db.sqlite-wal"),
+    "WAL emptied": lambda n: os.truncate(n.dir + "/db.sqlite-wal", 0),
+    "WAL cut": lambda n: os.truncate(n.dir + "/db.sqlite-wal", os.path.getsize(n.dir + "/db.sqlite-wal") // 2 // 4096 * 4096),
+    "WAL overwritten": lambda n: replace_bytes(n.dir + "/db.sqlite-wal", 4096, os.urandom(8192)),
+    "ledger removed": lambda n: os.remove(n.dir + "/db.ledger"),
+    "ledger overwritten": lambda n: replace_bytes(n.dir + "/db.ledger", 0, os.urandom(512)),
+    "database header overwritten": lambda n: replace_bytes(n.dir + "/db.sqlite", 0, b"x" * 100),
+    "database emptied": lambda n: os.truncate(n.dir + "/db.sqlite", 0),
+    "rot: database cut": lambda n: os.truncate(n.dir + "/db.sqlite", os.path.getsize(n.dir + "/db.sqlite") // 2),
+    "rot: database overwritten": lambda n: replace_bytes(n.dir + "/db.sqlite", 4096, os.urandom(8192)),
+    "written to": rewrite,
+}
+
+
+def test_files_that_other_hands_changed_come_back_from_the_others():
+    with Cluster(3) as c:
+        leader = base(c)
+        cut_all(c, leader)
+        for what, change in FOREIGN_HANDS.items():
+            node = c.followers()[0]
+            c.leader().execute("UPDATE c SET n=n+1", ["INSERT INTO filler(v) VALUES(?)", FILLER])
+            wait_for(lambda: node.applied() >= c.leader().applied(), "all applied")
+            node.kill()
+            change(node)
+            node.start()
+            def equal():
+                try:
+                    assert node.ready()
+                    assert_equal_databases(c)
+                    return True
+                except (OSError, AssertionError, sqlite3.DatabaseError):
+                    return False
+            if what.startswith("rot"):      # nothing but a comparison of all pages finds it
+                wait_for(node.ready, what)
+                wait_for(lambda: c.leader().request("POST", "/db/proof?scrub")[0] == 200, "a scrub")
+            wait_for(equal, what + ": the node is healed", 30)
+            c.leader().execute("UPDATE c SET n=n+1")
+        assert_equal_databases(c)
+
+
+def test_single_node_refuses_files_that_other_hands_changed():
+    with Cluster(1) as c:
+        node = base(c)
+        cut_all(c, node)
+        node.kill()
+        os.rename(node.dir + "/db.sqlite-wal", node.dir + "/wal")
+        assert node.start().process.wait(20) == 1
+        assert "db.sqlite-wal was removed by another program; no other member has this database" in node.log(), node.log()[-1000:]
+        os.rename(node.dir + "/wal", node.dir + "/db.sqlite-wal")
+        node.start().wait_ready()
+        assert node.rows("SELECT count(*) FROM filler") == [[14 * 17]]
+
+
+def test_single_node_replays_its_log_when_the_database_is_damaged():
+    with Cluster(1) as c:
+        node = base(c)
+        for _ in range(5):
+            node.execute("UPDATE c SET n=n+1")
+        node.kill()
+        os.remove(node.dir + "/db.sqlite-wal")
+        node.start().wait_ready()
+        assert node.rows("SELECT n FROM c") == [[5]]
+        assert any(name.startswith("quarantine-") for name in os.listdir(node.dir)), "the damaged files are kept"
 
 
 def test_snapshots_all_the_time_under_writes_and_kills():
