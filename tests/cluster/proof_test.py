@@ -5,10 +5,11 @@ by a scrub. The node heals itself with another member's state, and no client not
 The byte is flipped while the node is stopped and SQLite's WAL holds nothing of the page.
 """
 import os
+import subprocess
 import threading
 import time
 
-from harness import Cluster, Writers, assert_equal_databases, wait_for
+from harness import BINARY, Cluster, Writers, assert_equal_databases, wait_for
 
 MARK = b"the text whose first letter is flipped"
 
@@ -186,6 +187,29 @@ def nobody_can_tell():
         print("two nodes: writes refused, then healed by trust")
 
 
+def trusted_while_stopped():
+    """The same, decided with both nodes stopped: `rqlited recover -trust`."""
+    with Cluster(2, args=["-raft-snap-int", "100ms"]) as c:
+        c.start()
+        setup(c)
+        node, other = c.followers()[-1], c.leader()
+        c.wait_equal_index()
+        for n in (node, other):
+            assert n.stop() == 0
+        flip(node, b"touched: " + MARK)
+        recover = lambda n, name: subprocess.run([BINARY, "recover", "-trust", name, n.dir], capture_output=True, text=True, timeout=30)
+        assert "no member of this cluster is named nobody" in recover(node, "nobody").stderr
+        assert recover(other, other.id).returncode == 0
+        shown = recover(node, other.id)
+        assert shown.returncode == 0 and "the operator trusts node " + other.id in shown.stdout, shown
+        for n in (node, other):
+            n.start()
+        wait_for(lambda: "healed: the database is another member's now" in node.log(), "the healing", 60)
+        wait_for(lambda: node.ready() and other.ready() and all_ok(c), "all nodes to be equal again", 60)
+        assert_equal_databases(c)
+        assert not any(name.startswith("quarantine-") for name in os.listdir(other.dir))
+
+
 def malformed_page():
     """Damage that SQLite itself notices when it applies an entry: apply stops, another member's state takes over."""
     with Cluster(3, args=["-raft-snap-int", "100ms"]) as c:
@@ -216,7 +240,8 @@ def main():
     malformed_page()
     damaged_leader()
     nobody_can_tell()
-    print("proof: 5 passed, 0 failed")
+    trusted_while_stopped()
+    print("proof: 6 passed, 0 failed")
 
 
 if __name__ == "__main__":

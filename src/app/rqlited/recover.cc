@@ -7,6 +7,7 @@
 #include "config/go_flags.h"
 #include "executor/attempt.h"
 #include "io/posix_disk.h"
+#include "store/quarantine.h"
 #include "store/recover.h"
 
 namespace rq::app {
@@ -21,6 +22,8 @@ constexpr const char* kUsage =
     "  [{\"id\":\"n1\",\"address\":\"host1:4002\",\"non_voter\":false}]\n"
     "Use the same file on every node in it, then start them all. Nodes that are not in it can't come back without being emptied\n"
     "first. The same happens at start when the file lies in the data directory as raft/peers.json.\n"
+    "With -trust the node that is named holds the right state: run it on every stopped node with the same name when the nodes\n"
+    "differ and none has a majority. The others give their own state up (it is kept aside) and take that one.\n"
     "With -skip the node asks its cluster, when it runs again, to pass over the entry: it has no effect on any node.\n"
     "\n"
     "Flags:\n";
@@ -49,12 +52,14 @@ Result<> show(io::Disk& disk, const std::string& dir, const store::NodeFile& nod
   if (const auto note = executor::AttemptNote::open(disk, dir + "/apply.attempt", position.applied); note && note->poison())
     std::printf("stuck         the entry at index %llu was begun %u times and never survived; -skip %llu passes over it\n",
                 static_cast<unsigned long long>(note->poison().value), note->attempts(), static_cast<unsigned long long>(note->poison().value));
+  RQ_TRY(const std::optional<std::string> quarantine, store::read_quarantine_mark(disk, dir));
+  if (quarantine) std::printf("quarantine    %s: at its next start this node takes the state of another one\n", quarantine->c_str());
   RQ_TRY(const Index skip, store::asked_to_skip(disk, dir));
   if (skip > position.applied) std::printf("asked         to pass over the entry at index %llu\n", static_cast<unsigned long long>(skip.value));
   return {};
 }
 
-Result<> run(const std::string& dir, const std::string& peers_file, std::uint64_t skip) {
+Result<> run(const std::string& dir, const std::string& peers_file, const std::string& trusted, std::uint64_t skip) {
   io::PosixDisk disk;
   RQ_TRY(const io::DirectoryLock lock, io::DirectoryLock::take(dir));
   RQ_TRY(std::optional<store::NodeFile> node, store::read_node_file(disk, dir));
@@ -69,6 +74,12 @@ Result<> run(const std::string& dir, const std::string& peers_file, std::uint64_
       return fail(done.error());
     }
   }
+  if (!trusted.empty()) {
+    RQ_TRY(const store::LogPosition position, store::look_at_log(disk, dir));
+    if (position.empty || position.record.members.find_node(trusted) == nullptr)
+      return fail(Errc::BadRequest, "no member of this cluster is named " + trusted);
+    RQ_CHECK(store::trust_node(disk, dir, trusted));
+  }
   if (skip != 0) {
     RQ_TRY(const store::LogPosition position, store::look_at_log(disk, dir));
     if (position.empty || skip <= position.applied.value)
@@ -81,10 +92,11 @@ Result<> run(const std::string& dir, const std::string& peers_file, std::uint64_
 }  // namespace
 
 int recover(int argc, char** argv) {
-  std::string peers;
+  std::string peers, trusted;
   std::uint64_t skip = 0;
   config::FlagSet flags(kUsage);
   flags.text("peers", peers, "Give the node the membership in this file");
+  flags.text("trust", trusted, "Name of the node whose state is the right one");
   flags.unsigned_integer("skip", skip, "Ask the cluster to pass over the entry at this index");
   if (const auto exit = flags.parse({argv + 1, argv + argc})) {
     std::fputs(exit->text.c_str(), stderr);
@@ -96,7 +108,7 @@ int recover(int argc, char** argv) {
   }
   std::error_code failed;
   const auto dir = std::filesystem::canonical(flags.rest()[0], failed);
-  const Result<> done = failed ? Result<>(fail(Errc::NotFound, flags.rest()[0] + " does not exist")) : run(dir.string(), peers, skip);
+  const Result<> done = failed ? Result<>(fail(Errc::NotFound, flags.rest()[0] + " does not exist")) : run(dir.string(), peers, trusted, skip);
   if (done) return 0;
   std::fprintf(stderr, "recover failed: %s\n", done.error().text().c_str());
   return 1;
