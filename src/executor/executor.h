@@ -69,9 +69,9 @@ struct Options {
   bool foreign_keys = false;           // of a new directory: the replicated setting's first value
   std::size_t statements_cached = 512;
   std::int64_t cache_kib = 64 * 1024;  // page cache; memory, never results, depends on it
-  // Pages of one transaction held in memory before they spill into the WAL: 128 MiB. Equal on all nodes, since a
+  // Pages of one transaction held in memory before they spill into the WAL: 32 MiB (VACUUM takes it twice). Equal on all nodes, since a
   // transaction that spilled leaves other (free) pages behind; part of the fingerprint.
-  std::uint32_t spill_pages = 32768;
+  std::uint32_t spill_pages = 8192;
   std::uint64_t wal_bytes_soft = 4u << 20;    // beyond it idle() checkpoints
   std::uint64_t wal_bytes_hard = 64u << 20;   // beyond it apply() does too
   bool checkpoint_inline = false;      // on the apply thread only, in one piece: for tests that want no other thread

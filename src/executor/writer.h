@@ -25,7 +25,7 @@ struct WriterOptions {
   const Clock* clock = nullptr;
   std::size_t statements_cached = 512;
   std::int64_t cache_kib = 64 * 1024;
-  std::uint32_t spill_pages = 32768;
+  std::uint32_t spill_pages = 8192;
 };
 
 class Writer {
