@@ -17,24 +17,28 @@ Checkpointer::~Checkpointer() {
   if (thread_.joinable()) thread_.join();
 }
 
+Result<> Checkpointer::connect() {
+  if (connection_) return {};
+  sql::OpenOptions open;
+  open.path = path_;
+  open.vfs = shim_.name();
+  open.clock = clock_;
+  open.cache_kib = 64;
+  open.statements_cached = 0;
+  open.busy_timeout_ms = 0;
+  RQ_TRY(connection_, sql::Connection::open(open));
+  int keep_wal = 1;
+  sqlite3_file_control(connection_->handle(), "main", SQLITE_FCNTL_PERSIST_WAL, &keep_wal);
+  sqlite3_wal_autocheckpoint(connection_->handle(), 0);
+  RQ_CHECK(connection_->run("PRAGMA synchronous=NORMAL"));
+  RQ_TRY(const std::int64_t objects, connection_->number("SELECT count(*) FROM sqlite_schema"));
+  (void)objects;
+  open_ = connection_.get();
+  return {};
+}
+
 Result<Checkpointer::Progress> Checkpointer::run() {
-  if (!connection_) {
-    sql::OpenOptions open;
-    open.path = path_;
-    open.vfs = shim_.name();
-    open.clock = clock_;
-    open.cache_kib = 64;
-    open.statements_cached = 0;
-    open.busy_timeout_ms = 0;
-    RQ_TRY(connection_, sql::Connection::open(open));
-    int keep_wal = 1;
-    sqlite3_file_control(connection_->handle(), "main", SQLITE_FCNTL_PERSIST_WAL, &keep_wal);
-    sqlite3_wal_autocheckpoint(connection_->handle(), 0);
-    RQ_CHECK(connection_->run("PRAGMA synchronous=NORMAL"));
-    RQ_TRY(const std::int64_t objects, connection_->number("SELECT count(*) FROM sqlite_schema"));
-    (void)objects;
-    open_ = connection_.get();
-  }
+  RQ_CHECK(connect());
   int frames = 0;
   int moved = 0;
   const int rc =
@@ -53,6 +57,17 @@ Result<Checkpointer::Progress> Checkpointer::pass() {
   lock.lock();
   running_ = false;
   return result;
+}
+
+Result<bool> Checkpointer::move_all(Wal wal) {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return !wanted_ && !running_; });
+  RQ_CHECK(connect());
+  const int rc = sqlite3_wal_checkpoint_v2(connection_->handle(), "main",
+                                           wal == Wal::Emptied ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_RESTART, nullptr, nullptr);
+  if (rc == SQLITE_BUSY) return false;
+  if (rc != SQLITE_OK) return fail(connection_->error(rc));
+  return true;
 }
 
 void Checkpointer::begin_pass() {

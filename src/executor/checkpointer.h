@@ -35,10 +35,15 @@ class Checkpointer {
 
   Result<Progress> pass();      // here and now; waits for the one in the background
   void begin_pass();            // in the background
+  // All of the WAL is in the database file, for good, and nobody reads from the WAL: it is emptied, or begins anew with the
+  // next commit. False: somebody reads.
+  enum class Wal : std::uint8_t { Kept, Emptied };
+  Result<bool> move_all(Wal wal);
   bool busy() const;
   std::optional<Result<Progress>> take_result();   // of the last background pass
 
  private:
+  Result<> connect();
   Result<Progress> run();
   void loop();
 

@@ -34,6 +34,7 @@ using ledger::Position;
 
 constexpr std::size_t kArenaBytes = 64u << 10;
 constexpr std::size_t kVacuumTextMax = 4096;          // a longer text is taken for something else
+constexpr std::uint64_t kSettleBytesMax = 64u << 20;  // what a stop may still have to write
 constexpr std::uint64_t kRestBytesMax = 1u << 20;     // of the WAL: moved by the apply thread itself
 constexpr std::chrono::milliseconds kNoGap{0}, kStuckGapMin{200}, kStuckGapMax{5000};   // between passes in vain
 
@@ -94,6 +95,7 @@ class SqlExecutor final : public Executor {
   std::optional<Poison> poisoned() const override;
   void allow_skip(Index poison) override { skips_.insert(poison); }
   Result<> sync() override;
+  Result<> settle() override;
   Result<> make_durable() override;
   void begin_checkpoint() override;
   Result<> checkpoint() override;
@@ -521,6 +523,17 @@ void SqlExecutor::interrupt() {
 }
 
 // --- durability
+
+Result<> SqlExecutor::settle() {
+  RQ_CHECK(sync());
+  if (shim_->wal_bytes() == 0 || shim_->wal_bytes() > kSettleBytesMax) return {};
+  RQ_TRY(const bool unused, checkpointer_->move_all(Checkpointer::Wal::Kept));
+  if (!unused) return {};
+  // From here on the WAL means nothing, whether it is emptied or not.
+  RQ_CHECK(ledger_->begin_epoch({}));
+  RQ_CHECK(checkpointer_->move_all(Checkpointer::Wal::Emptied));
+  return {};
+}
 
 Result<> SqlExecutor::sync() {
   if (!writer_) return fail(Errc::NotOpen);

@@ -134,8 +134,12 @@ class Executor : public raft::StateMachine {
   virtual std::optional<Poison> poisoned() const = 0;
   // A later entry of the log says that the poison entry is to be passed over (the caller looks ahead; `recover --skip`).
   virtual void allow_skip(Index poison) = 0;
-  // Makes everything applied durable (ledger, then WAL). For a graceful stop.
+  // Makes everything applied durable (ledger, then WAL).
   virtual Result<> sync() = 0;
+  // For a graceful stop: the same, and the database file is complete by itself. Another program that opens it while the
+  // node is stopped, and folds SQLite's WAL in when it closes, changes nothing. Left out when the WAL is large (beyond
+  // 64 MiB) or somebody reads from it.
+  virtual Result<> settle() = 0;
   // The same for whatever was applied when it was called, from any thread, while entries are applied.
   virtual Result<> make_durable() = 0;
   // Moves what is synced into the database file, in the background; apply() goes on.

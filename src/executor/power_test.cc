@@ -100,6 +100,7 @@ class PowerLoss {
       if (what < 3) rig_->executor().idle();
       if (what == 4) (void)rig_->executor().sync();
       if (what == 5) (void)rig_->executor().checkpoint();
+      if (what == 6) (void)rig_->executor().settle();
       durable_ = std::max(durable_, rig_->executor().durable_index());
     }
   }

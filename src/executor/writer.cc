@@ -14,6 +14,16 @@ namespace rq::executor {
 namespace {
 
 constexpr std::int64_t kWalBytesKept = 16 << 20;
+constexpr std::chrono::milliseconds kForeignPatience{5000};   // with a reader of another program that builds the WAL's index
+
+Result<> take_locks(ledger::ShimVfs& shim) {
+  constexpr int kPauseMs = 2;
+  for (std::int64_t waited = 0;; waited += kPauseMs) {
+    Result<> held = shim.hold_locks();
+    if (held || held.error().code != Errc::Busy || waited >= kForeignPatience.count()) return held;
+    sqlite3_sleep(kPauseMs);
+  }
+}
 
 constexpr std::int64_t kRandomBlobMax = sql::kLengthMax;
 
@@ -39,11 +49,12 @@ Result<std::unique_ptr<Writer>> Writer::open(const WriterOptions& options, ledge
   open.clock = options.clock;
   open.cache_kib = options.cache_kib;
   open.statements_cached = options.statements_cached;
-  open.busy_timeout_ms = 0;
+  open.busy_timeout_ms = static_cast<int>(kForeignPatience.count());
   open.lookaside_slots = 500;
   RQ_TRY(writer->connection_, sql::Connection::open(open));
   RQ_CHECK(writer->configure(options));
-  RQ_CHECK(shim.hold_locks());
+  RQ_CHECK(take_locks(shim));
+  sqlite3_busy_timeout(writer->connection_->handle(), 0);
   writer->connection_->set_authorizer(&writer->guard_);
   writer->restore(registers);
   return writer;

@@ -255,6 +255,11 @@ Result<> Ledger::mark_durable(const SyncPoint& point) {
   return {};
 }
 
+CommitFrame Ledger::newest_frame() const {
+  const std::lock_guard lock(mutex_);
+  return frame_;
+}
+
 Position Ledger::position() const {
   const std::lock_guard lock(mutex_);
   return position_;

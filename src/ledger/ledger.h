@@ -110,6 +110,7 @@ class Ledger {
   Result<> mark_durable(const SyncPoint& point);
 
   Position position() const;
+  CommitFrame newest_frame() const;    // of this epoch; number 0: none
   Index durable_index() const;
   std::uint64_t bytes() const;
 

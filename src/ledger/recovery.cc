@@ -40,6 +40,18 @@ Result<> remove_if_there(io::Disk& disk, const std::string& path) {
   return {};
 }
 
+// The index of the WAL must be built anew. The file stays: readers of other programs that outlived us go on using it
+// (walformat.html section 2.1: both copies of the header, 48 bytes each; one that doesn't match its checksum makes
+// SQLite build the index again, under its locks and in the same file).
+Result<> void_index(io::Disk& disk, const std::string& path) {
+  constexpr std::size_t kHeaderCopies = 96;
+  RQ_TRY(const bool there, disk.exists(path));
+  if (!there) return {};
+  RQ_TRY(const auto file, disk.open(path, io::OpenMode::ReadWrite));
+  RQ_TRY(const std::uint64_t size, file->size());
+  return size < kHeaderCopies ? Result<>() : file->write_at(0, std::string(kHeaderCopies, '\0'));
+}
+
 Result<> create_database(io::Disk& disk, const Paths& paths) {
   RQ_CHECK(remove_if_there(disk, paths.wal));
   RQ_CHECK(remove_if_there(disk, paths.shm));
@@ -167,7 +179,7 @@ Result<std::unique_ptr<Ledger>> recover(io::Disk& disk, const Paths& paths, cons
     RQ_CHECK(disk.sync_dir(paths.dir));
     RQ_CHECK(cut_wal(*file, wal, state.frame.number));
   }
-  RQ_CHECK(remove_if_there(disk, paths.shm));
+  RQ_CHECK(void_index(disk, paths.shm));
   const Position& base = state.frame.number == 0 ? state.position : contents->epoch.position;
   return Ledger::create(disk, paths.ledger, contents->epoch.salts, base, state.frame, state.position);
 }

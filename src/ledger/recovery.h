@@ -2,7 +2,7 @@
 //
 // What is decided (design section 5): if the WAL's salts are not those of the ledger's epoch, the WAL is void and the
 // state is the epoch's base. Else the WAL is cut behind its last valid commit frame that has a ledger line, and that
-// line is the state. Then the WAL is synced, the ledger rewritten to {epoch, line}, the shm removed. Doing it twice, or
+// line is the state. Then the WAL is synced, the ledger rewritten to {epoch, line}, the shm voided. Doing it twice, or
 // dying in it anywhere, comes to the same.
 // Foreign hands: while we run, other programs can neither write nor checkpoint (shim_vfs.h holds the locks). A WAL that
 // is missing at start, or ends before what a checkpoint may have moved into db.sqlite, was changed in between:

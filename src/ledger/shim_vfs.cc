@@ -71,6 +71,7 @@ class Shim final : public ShimVfs {
   int wal_sync(ShimFile* file, int flags);
   int sync_written(ShimFile* file, int flags);
   int flush(ShimFile* file);
+  Result<> check_index();
   int shm_lock(ShimFile* file, int first, int count, int flags);
   int shm_unmap(ShimFile* file, int remove);
   int note(int rc, const char* call);
@@ -502,6 +503,18 @@ Result<> Shim::hold_locks() {
   if (rc == SQLITE_BUSY) return fail(Errc::Busy, "another program is writing to the database");
   if (rc != SQLITE_OK) return fail(Errc::Io, std::string("locking the WAL: ") + sqlite3_errstr(rc));
   locks_held_ = true;
+  return check_index();
+}
+
+// The newest commit in the WAL's index (walformat.html section 2.1) must be the one that the ledger knows.
+Result<> Shim::check_index() {
+  constexpr int kRegionBytes = 32 << 10;
+  constexpr std::size_t kMaxFrameAt = 16;
+  void volatile* index = nullptr;
+  const int rc = database_->base->pMethods->xShmMap(database_->base, 0, kRegionBytes, 0, &index);
+  if (rc != SQLITE_OK || index == nullptr) return fail(Errc::Io, std::string("reading the WAL's index: ") + sqlite3_errstr(rc));
+  const auto newest = *reinterpret_cast<const std::uint32_t volatile*>(static_cast<const char volatile*>(index) + kMaxFrameAt);
+  if (newest != ledger_->newest_frame().number) return fail(Errc::Corrupt, "another program wrote to the database while it was opened");
   return {};
 }
 

@@ -43,7 +43,8 @@ class ShimVfs {
   virtual std::uint64_t chain() const = 0;          // after that commit
   // The first error of the base VFS (or the ledger) since the last call.
   virtual std::optional<Error> take_error() = 0;
-  // After the writer has read the database once. Errc::Busy: another program writes or checkpoints.
+  // After the writer has read the database once. Errc::Busy: another program writes, checkpoints, or builds the WAL's index.
+  // Errc::Corrupt: one has written since the ledger was read.
   virtual Result<> hold_locks() = 0;
   // Ledger, then WAL, then the mark. What is applied is durable.
   virtual Result<> sync_wal() = 0;

@@ -336,6 +336,20 @@ TEST_F(LedgerOnFiles, OthersReadButNeitherWriteNorCheckpoint) {
   sqlite3_close(other);
 }
 
+TEST_F(LedgerOnFiles, WhoWroteWhileItWasOpenedIsNoticed) {
+  open();
+  ASSERT_EQ(apply("CREATE TABLE t(n)"), SQLITE_OK);
+  sqlite3_close(db_);
+  db_ = connect(shim_->name());
+  exec(db_, "SELECT count(*) FROM sqlite_schema");
+  sqlite3* other = connect("");
+  ASSERT_EQ(exec(other, "INSERT INTO t VALUES(1)"), SQLITE_OK);
+  const auto held = shim_->hold_locks();
+  ASSERT_FALSE(held);
+  EXPECT_EQ(held.error().code, Errc::Corrupt);
+  sqlite3_close(other);
+}
+
 TEST_F(LedgerOnFiles, CommitsThatNobodyAnnouncedAreRefused) {
   open();
   ASSERT_EQ(apply("CREATE TABLE t(n)"), SQLITE_OK);

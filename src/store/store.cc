@@ -199,7 +199,7 @@ Result<> Store::open_executor() {
     RQ_TRY(const bool again, state_can_be_had_again());
     if (!again)
       return fail(Errc::Corrupt, opened.error().detail + "; no other member has this database: put the files back as they were, "
-                                 "or load a backup into a new data directory");
+                                 "or start with an empty data directory and load a backup (or this db.sqlite, once you have looked at it)");
     RQ_TRY(const std::string evidence, keep_evidence(disk_, options_.data_dir, clock_.wall()));
     log::error("store", "the database can't be opened: " + opened.error().text() + "; it is kept in " + evidence + ", its state is taken from the others or the log");
     RQ_CHECK(executor::Executor::wipe(disk_, options_.data_dir));
@@ -241,7 +241,7 @@ void Store::stop() {
   if (replica_) replica_->stop();
   if (read_pool_) read_pool_->stop();
   if (!executor_) return;
-  if (const Result<> synced = executor_->sync(); !synced && synced.error().code != Errc::NotOpen)
+  if (const Result<> synced = executor_->settle(); !synced && synced.error().code != Errc::NotOpen)
     log::warn("store", "database not synced on stop: " + synced.error().text());
 }
 

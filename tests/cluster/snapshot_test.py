@@ -3,9 +3,11 @@
 
 usage: snapshot_test.py [name...]
 """
+import contextlib
 import os
 import signal
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
@@ -227,6 +229,86 @@ def test_single_node_replays_its_log_when_the_database_is_damaged():
         node.start().wait_ready()
         assert node.rows("SELECT n FROM c") == [[5]]
         assert any(name.startswith("quarantine-") for name in os.listdir(node.dir)), "the damaged files are kept"
+
+
+FOREIGN_READER = """
+import sqlite3, sys, time
+db = sqlite3.connect("file:" + sys.argv[1] + "?mode=ro", uri=True, isolation_level=None)
+while True:
+    try:
+        db.execute("BEGIN")
+        a, b = db.execute("SELECT (SELECT n FROM a), (SELECT count(*) FROM b)").fetchone()
+        time.sleep(0.001)
+        again = db.execute("SELECT (SELECT n FROM a), (SELECT count(*) FROM b)").fetchone()
+        check = db.execute("PRAGMA quick_check").fetchone()[0] if a % 50 == 0 else "ok"
+        db.execute("COMMIT")
+        if (a, b) != again or a != b or check != "ok":
+            print("WRONG", a, b, again, check, flush=True)
+            sys.exit(1)
+        print(a, flush=True)
+    except sqlite3.OperationalError as error:      # locked while the server recovers
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        if "lock" not in str(error) and "busy" not in str(error):
+            print("WRONG", error, flush=True)
+            sys.exit(1)
+"""
+
+
+def test_foreign_reader_beside_writes_checkpoints_and_kills():
+    """A sqlite3 program reads the file all the time. It sees whole entries only, and the server doesn't mind it: either may die."""
+    with Cluster(1, args=["-raft-snap-wal-size", "65536", "-raft-snap-int", "50ms"]) as c:
+        node = c.start().nodes[0]
+        node.execute("CREATE TABLE a(n)", "INSERT INTO a VALUES(0)", "CREATE TABLE b(v)")
+        count = [0]
+        def write(times):
+            for _ in range(times):
+                status, body = node.request("POST", "/db/execute?transaction", ["UPDATE a SET n=n+1", "INSERT INTO b VALUES(randomblob(2000))"])
+                assert status == 200 and "error" not in body, body
+                count[0] += 1
+        def reader():
+            return subprocess.Popen([sys.executable, "-c", FOREIGN_READER, node.dir + "/db.sqlite"], stdout=subprocess.PIPE, text=True)
+        def seen(process):
+            line = process.stdout.readline().strip()
+            assert line.isdigit(), "the reader says: " + line
+            return int(line)
+        def catches_up(process):
+            wait_for(lambda: seen(process) >= count[0], "the reader sees the newest row", pause=0)
+        first, second = reader(), reader()
+        for round_ in range(6):
+            write(60)
+            catches_up(first)
+            catches_up(second)
+            if round_ % 2 == 0:
+                second.kill()
+                second.wait()
+                write(20)
+                second = reader()
+            else:
+                node.kill()
+                node.start().wait_ready()
+        for process in (first, second):
+            write(10)
+            catches_up(process)
+            process.kill()
+            process.wait()
+        assert node.rows("SELECT n, (SELECT count(*) FROM b) FROM a") == [[count[0], count[0]]]
+        assert node.rows("PRAGMA integrity_check") == [["ok"]]
+        assert os.path.getsize(node.dir + "/db.sqlite-wal") < 32 << 20
+
+
+def test_stopped_node_may_be_read_by_other_programs():
+    with Cluster(1) as c:
+        node = base(c)
+        for i in range(3):
+            node.execute("UPDATE c SET n=n+1")
+            assert node.stop() == 0
+            for _ in range(2):
+                with contextlib.closing(sqlite3.connect(node.dir + "/db.sqlite")) as db:      # removes the WAL when it closes
+                    assert db.execute("SELECT n FROM c").fetchall() == [(i + 1,)]
+            node.start().wait_ready()
+            assert node.rows("SELECT n FROM c") == [[i + 1]]
+        assert not any(name.startswith("quarantine-") for name in os.listdir(node.dir))
 
 
 def test_snapshots_all_the_time_under_writes_and_kills():
