@@ -44,7 +44,7 @@ void declare(FlagSet& flags, Options& o) {
   flags.text("node-verify-common-name", o.node_verify_common_name, "Require peers' certificates with this common name");
   flags.text("node-id", o.node_id, "Unique ID for node. If not set, set to advertised Raft address");
   flags.boolean("compress-snap-transport", o.compress_snap_transport, "Compress snapshots on their way between nodes");
-  flags.unsigned_integer("snap-transport-rate", o.snap_transport_rate, "Bytes a second at which this node fetches snapshots and loaded databases from others. Set to 0 for no limit");
+  flags.unsigned_integer("snap-transport-rate", o.snap_transport_rate, "Bytes a second at which this node fetches databases from others. Set to 0 for no limit");
   flags.text("raft-addr", o.raft_addr, "Raft communication bind address");
   flags.text("raft-adv-addr", o.raft_adv_addr, "Advertised Raft communication address. If not set, same as Raft bind address");
   flags.text("join", o.join_list, "Comma-delimited list of nodes, in host:port form, through which a cluster can be joined");
