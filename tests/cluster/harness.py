@@ -51,6 +51,7 @@ def wait_for(condition, what, seconds=30.0, pause=0.005):
 class Node:
     def __init__(self, base, node_id, args=()):
         self.id, self.args = node_id, list(args)
+        self.host = "127.0.0.1"
         self.http, self.raft = free_port(), free_port()
         self.dir = os.path.join(base, node_id)
         self.log_path = os.path.join(base, node_id + ".log")
@@ -58,11 +59,11 @@ class Node:
 
     @property
     def raft_addr(self):
-        return "127.0.0.1:%d" % self.raft
+        return "%s:%d" % (self.host, self.raft)
 
     @property
     def http_addr(self):
-        return "127.0.0.1:%d" % self.http
+        return "%s:%d" % (self.host, self.http)
 
     def start(self, join=None, extra=(), prefix=()):
         command = list(prefix) + [BINARY, "-node-id", self.id, "-http-addr", self.http_addr, "-raft-addr", self.raft_addr]
@@ -95,7 +96,7 @@ class Node:
 
     # --- asking
     def request(self, method, path, body=None, timeout=30, headers=None):
-        c = http.client.HTTPConnection("127.0.0.1", self.http, timeout=timeout)
+        c = http.client.HTTPConnection(self.host, self.http, timeout=timeout)
         try:
             data = json.dumps(body) if body is not None and not isinstance(body, (str, bytes)) else body
             h = {"Content-Type": "application/json"} if body is not None else {}
