@@ -42,10 +42,9 @@ class Nemesis:
     def pause(self, low, high):
         time.sleep(self.rng.uniform(low, high))
 
-    def last(self):
-        """The harm is done; it lasts for a while. Recovery counts from here."""
+    def mark(self):
+        """The harm is done now: recovery counts from here."""
         self.harmed = time.monotonic()
-        self.pause(*SHORT)
 
     def some(self, most=None):
         """Nodes that together leave a majority whole; now and then more than that."""
@@ -75,30 +74,34 @@ class Nemesis:
     # --- processes
     def kill(self):
         hit = self.some()
+        self.mark()
         for node in hit:
             node.kill()
-        self.last()
+        self.pause(*SHORT)
         for node in hit:
             node.launch()
         return self.quorum_lost(hit)
 
     def kill_leader(self):
         node = self.leader()
+        self.mark()
         node.kill()
-        self.last()
+        self.pause(*SHORT)
         node.launch()
 
     def pause_process(self):
         hit = self.some() if self.rng.random() < 0.5 else [self.leader()]
+        self.mark()
         for node in hit:
             node.process.send_signal(signal.SIGSTOP)
-        self.last()
+        self.pause(*SHORT)
         for node in hit:
             node.process.send_signal(signal.SIGCONT)
         return self.quorum_lost(hit)
 
     def restart(self):
         node = self.one()
+        self.mark()
         code = node.stop(seconds=60)
         if code != 0:
             raise AssertionError("%s ended with %s after SIGTERM" % (node.id, code))
@@ -113,7 +116,8 @@ class Nemesis:
     def between(self, cuts):
         for a, b in cuts:
             self.network.cut(a, b)
-        self.last()
+        self.mark()
+        self.pause(*SHORT)
         for a, b in cuts:
             self.network.mend(a, b)
 
@@ -152,7 +156,8 @@ class Nemesis:
         hit = self.some()
         for node in hit:
             self.network.slow(node, self.rng)
-        self.last()
+        self.mark()
+        self.pause(*SHORT)
         for node in hit:
             self.network.mend_slow(node)
 
@@ -168,7 +173,8 @@ class Nemesis:
                         f.write(b"x" * size)
                     except OSError:
                         size //= 2
-        self.last()
+        self.mark()
+        self.pause(*SHORT)
         for path in ballast:
             os.remove(path)
         return self.quorum_lost(hit)
@@ -177,6 +183,7 @@ class Nemesis:
         """The same node id with an empty directory: replaced by itself."""
         self.whole()
         node = self.one()
+        self.mark()
         node.kill()
         shutil.rmtree(node.dir)
         node.launch(fresh=True).wait_ready(90)
@@ -187,11 +194,12 @@ class Nemesis:
         self.whole()
         node = self.cluster.add()
         node.launch(fresh=True).wait_ready(90)
-        self.last()
+        self.pause(*SHORT)
         self.whole()
         gone = self.one()
         asked = self.rng.choice([n for n in self.cluster.members() if n is not gone])
         self.cluster.retire(gone)
+        self.mark()
         wait_for(lambda: asked.request("DELETE", "/remove", {"id": gone.id}, timeout=10)[0] == 200, "removal of %s" % gone.id, 60)
         gone.kill()
         self.cluster.forget(gone)
@@ -211,8 +219,9 @@ class Nemesis:
     def late_node(self):
         """Away until the others' logs begin behind its end: it has to take an image."""
         node = self.one()
+        self.mark()
         node.kill()
-        self.last()
+        self.pause(*SHORT)
         for other in self.cluster.members():
             if other is not node:
                 with contextlib.suppress(OSError, harness.http.client.HTTPException):
