@@ -87,11 +87,12 @@ void Proof::tick() {
 
 Proof::Last Proof::own_report() const {
   const store::Integrity& integrity = store_->integrity();
-  const std::uint64_t engine = store_->executor().status().engine;
+  const executor::Status status = store_->executor().status();
+  const std::uint64_t engine = status.engine;
   const auto [index, chain] = integrity.chains().newest();
   const store::Scrubber::State scrub = integrity.scrubber().newest();
   return {.now = {index, {engine, chain}}, .quarantined = integrity.quarantined(), .scrub = {scrub.index, {engine, scrub.value}},
-          .scrub_done = scrub.done, .scrub_total = scrub.total, .heard = node_.clock().now()};
+          .gap_after = status.gap_after, .gap_until = status.gap_until, .scrub_done = scrub.done, .scrub_total = scrub.total, .heard = node_.clock().now()};
 }
 
 void Proof::serve(const std::string& payload, const std::shared_ptr<transport::Responder>& responder) {
@@ -110,6 +111,8 @@ void Proof::serve(const std::string& payload, const std::shared_ptr<transport::R
   fill(*response.mutable_scrub(), own.scrub.index, own.scrub.report);
   response.set_scrub_done(own.scrub_done);
   response.set_scrub_total(own.scrub_total);
+  response.set_gap_after(own.gap_after.value);
+  response.set_gap_until(own.gap_until.value);
   responder->reply(response.SerializeAsString());
   // What somebody else than our leader takes for agreed is no news.
   if (request.leader() == 0 || RaftId{request.leader()} != store->replica().leader()) return;
@@ -243,7 +246,7 @@ void Proof::take_answer(RaftId member, const pb::ProofResponse& response) {
   if (stop_ || !was_leader_) return;
   const auto value = [](const pb::ValueAt& in) { return Value{Index{in.index()}, {in.engine(), in.value()}}; };
   remember(member, {.now = value(response.now()), .quarantined = response.quarantined(), .scrub = value(response.scrub()),
-                    .scrub_done = response.scrub_done(), .scrub_total = response.scrub_total(), .heard = node_.clock().now()});
+                    .gap_after = Index{response.gap_after()}, .gap_until = Index{response.gap_until()}, .scrub_done = response.scrub_done(), .scrub_total = response.scrub_total(), .heard = node_.clock().now()});
   if (response.quarantined()) {            // what it said before counts no more
     for (Question& question : questions_) question.reports.erase(member);
     return;
@@ -471,7 +474,8 @@ std::string Proof::json() const {
     const auto found = last_.find(member.raft_id);
     const bool known = found != last_.end() && now - found->second.heard < kSilentAfter;
     const Last last = found == last_.end() ? Last{} : found->second;
-    const char* state = !known ? "unreachable" : last.quarantined ? "quarantined" : last.odd() ? "divergent" : last.now.report.value == 0 ? "unknown" : "ok";
+    const bool compared = last.now.report.value != 0 && (agreed_.empty() || agreed_.rbegin()->second.engine == last.now.report.engine);
+    const char* state = !known ? "unreachable" : last.quarantined ? "quarantined" : last.odd() ? "divergent" : !compared ? "unknown" : "ok";
     if (out.back() != '[') out += ',';
     out += "{\"id\":";
     append_json_string(out, member.node_id);
@@ -480,6 +484,10 @@ std::string Proof::json() const {
     if (last.scrub.index.value != 0) {
       out += ",\"scrub\":{\"index\":" + std::to_string(last.scrub.index.value) + ",\"hash\":\"" + hex(last.scrub.report.value) +
              "\",\"bytes\":" + std::to_string(last.scrub_done) + ",\"total\":" + std::to_string(last.scrub_total) + "}";
+    }
+    if (last.gap_after.value != 0) {     // until: null while it lasts
+      out += ",\"gap\":{\"after\":" + std::to_string(last.gap_after.value) +
+             ",\"until\":" + (last.gap_until.value == 0 ? "null" : std::to_string(last.gap_until.value)) + "}";
     }
     out += "}";
   }

@@ -8,7 +8,7 @@
 //   - a leader hands leadership over to a voter that agrees; it is a follower then.
 // Voters that contradict each other without a majority: alarm, writes are refused until a majority agrees again or the
 // operator trusts one node (trust(): that node takes the lead and its values count as agreed).
-// Members with different engines aren't compared. When all have the same engine and one doesn't know its chain, the
+// Members with different engines aren't compared: json() says where a member's chain has a gap. When all have the same engine and one doesn't know its chain, the
 // leader has all begin anew (ProofMark.begin_chain). Scrubs are proposed by the leader every `scrub_interval`.
 //
 // Threads: own thread `proof`; serve() and operate() on the transport's; the rest from any. stop() may be called twice.
@@ -72,6 +72,7 @@ class Proof {
     bool odd_chain = false, odd_database = false;
     bool odd() const { return odd_chain || odd_database; }
     Value scrub;
+    Index gap_after, gap_until;  // of its chain (executor.h)
     std::uint64_t scrub_done = 0, scrub_total = 0;
     SteadyTime heard;
   };

@@ -145,5 +145,38 @@ TEST(Chain, OfAnotherEngineIsUnknownAndStaysSo) {
   EXPECT_EQ(chain_of(rig), ledger::kUnknownChain);
 }
 
+TEST(Chain, SaysWhereItHasAGap) {
+  test::Rig rig;
+  rig.open();
+  rig.run(test::execute({"CREATE TABLE t(a)"}));
+  EXPECT_EQ(rig.executor().status().gap_after, Index{});
+  const Index last = rig.executor().status().applied;
+  const auto upgrade = [&](std::uint32_t pages) {
+    rig.close();
+    rig.options().spill_pages = pages;
+    rig.open();
+  };
+  upgrade(77);
+  rig.run(test::execute({"INSERT INTO t VALUES(1)"}));
+  upgrade(78);
+  EXPECT_EQ(rig.executor().status().gap_after, last) << "a second engine within the gap doesn't move its beginning";
+  EXPECT_EQ(rig.executor().status().gap_until, Index{});
+  const auto begin_anew = [&] {
+    pb::Proposal anew;
+    anew.mutable_proof()->set_begin_chain(true);
+    test::Entry entry = test::entry_of(rig.next(), {});
+    entry.proposals = {anew.SerializeAsString()};
+    EXPECT_TRUE(rig.apply_entry(entry));
+  };
+  begin_anew();
+  const Index begun = rig.executor().status().applied;
+  rig.reopen();
+  EXPECT_NE(chain_of(rig), ledger::kUnknownChain);
+  EXPECT_EQ(rig.executor().status().gap_after, last);
+  EXPECT_EQ(rig.executor().status().gap_until, begun);
+  begin_anew();
+  EXPECT_EQ(rig.executor().status().gap_until, begun) << "this node knew its chain: another one's gap ended";
+}
+
 }  // namespace
 }  // namespace rq::executor

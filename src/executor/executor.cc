@@ -181,6 +181,7 @@ Result<> SqlExecutor::attach() {
   position_ = ledger_->position();
   if (position_.engine != engine_) {   // what is written from now on may differ from what others wrote with theirs
     position_.engine = engine_;
+    if (position_.chain != ledger::kUnknownChain || position_.gap.after == Index{}) position_.gap = {.after = position_.index, .until = {}};
     position_.chain = ledger::kUnknownChain;
     ledger_->advance(position_);
   }
@@ -265,7 +266,10 @@ Result<> SqlExecutor::apply(const raft::Group& group) {
     next.index = group.index;
     next.term = group.term;
     const pb::ProofMark mark = !passed_over && proposals_.size() == 1 ? proposals_[0]->proof() : pb::ProofMark();
-    if (mark.begin_chain()) next.chain = ledger::chain_anew(group.index);
+    if (mark.begin_chain()) {
+      if (next.chain == ledger::kUnknownChain) next.gap.until = group.index;
+      next.chain = ledger::chain_anew(group.index);
+    }
     take(next, false);
     if (mark.scrub() && options_.on_scrub) options_.on_scrub(group.index);
   } else {
@@ -614,6 +618,8 @@ Status SqlExecutor::status() const {
   const Position position = ledger_->position();
   status.applied = position.index;
   status.chain = position.chain;
+  status.gap_after = position.gap.after;
+  status.gap_until = position.gap.until;
   status.durable = ledger_->durable_index();
   status.ledger_bytes = ledger_->bytes();
   status.wal_bytes = shim_->wal_bytes();

@@ -104,6 +104,8 @@ struct Status {
   std::uint64_t checkpoints = 0;
   std::uint64_t commits = 0;           // of this process that changed the database
   std::uint64_t engine = 0;            // fingerprint: chains and pages of another one are not compared
+  // The newest gap of the chain: since the engine was exchanged behind the first, until the entry of the second began it anew. 0: none yet.
+  Index gap_after, gap_until;
 };
 
 // Where an image that was staged for a load lies.

@@ -15,6 +15,9 @@ std::uint64_t engine_fingerprint(std::uint32_t spill_pages) {
     // The compiler that made the binary changes nothing that is stored.
     if (const std::string_view name = option; name.rfind("COMPILER=", 0) != 0) text.append("\n").append(name);
   }
+#ifdef RQ_ENGINE_TAG
+  text.append("\nbuild ").append(RQ_ENGINE_TAG);   // another engine, as far as the nodes can tell: tests of upgrades
+#endif
   text += "\nspill " + std::to_string(spill_pages) + "\npage 4096";
   return XXH3_64bits(text.data(), text.size());
 }

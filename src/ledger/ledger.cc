@@ -57,6 +57,8 @@ std::array<char, kLineBytes> encode(const Line& line) {
   put(out, 88, line.position.registers.analysis_limit);
   std::memcpy(out.data() + 96, kMagic, sizeof kMagic);
   put(out, 104, line.position.engine);
+  put(out, 112, line.position.gap.after.value);
+  put(out, 120, line.position.gap.until.value);
   put(out, 0, crc32c(text(out).substr(4)));
   return out;
 }
@@ -85,6 +87,7 @@ Result<Line> decode(std::string_view bytes) {
   registers.settings = get<std::uint64_t>(bytes, 80);
   registers.analysis_limit = get<std::uint32_t>(bytes, 88);
   line.position.engine = get<std::uint64_t>(bytes, 104);
+  line.position.gap = {Index{get<std::uint64_t>(bytes, 112)}, Index{get<std::uint64_t>(bytes, 120)}};
   registers.max_page_count = get<std::uint32_t>(bytes, 28);
   return line;
 }

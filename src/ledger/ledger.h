@@ -35,6 +35,13 @@ struct Registers {
   bool operator==(const Registers&) const = default;
 };
 
+// Entries that no effect chain tells anything of, since the engine was exchanged: those behind `after`, up to `until`, whose entry
+// began the chain anew (0: not yet). No gap: `after` is 0. Of several gaps the newest.
+struct ProofGap {
+  Index after, until;
+  bool operator==(const ProofGap&) const = default;
+};
+
 // The state after the entry at `index`.
 struct Position {
   Index index;
@@ -42,6 +49,7 @@ struct Position {
   std::uint64_t chain = 0;             // effect.h
   Registers registers;
   std::uint64_t engine = 0;            // fingerprint of the engine that the chain was computed with
+  ProofGap gap;
   bool operator==(const Position&) const = default;
 };
 

@@ -51,7 +51,7 @@ def wait_for(condition, what, seconds=30.0, pause=0.005):
 class Node:
     def __init__(self, base, node_id, args=()):
         self.id, self.args = node_id, list(args)
-        self.host = "127.0.0.1"
+        self.host, self.binary = "127.0.0.1", BINARY
         self.http, self.raft = free_port(), free_port()
         self.dir = os.path.join(base, node_id)
         self.log_path = os.path.join(base, node_id + ".log")
@@ -66,7 +66,7 @@ class Node:
         return "%s:%d" % (self.host, self.http)
 
     def start(self, join=None, extra=(), prefix=()):
-        command = list(prefix) + [BINARY, "-node-id", self.id, "-http-addr", self.http_addr, "-raft-addr", self.raft_addr]
+        command = list(prefix) + [self.binary, "-node-id", self.id, "-http-addr", self.http_addr, "-raft-addr", self.raft_addr]
         if join:
             command += ["-join", ",".join(join)]
         command += self.args + list(extra) + [self.dir]
