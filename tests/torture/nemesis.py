@@ -13,6 +13,7 @@ import time
 import harness
 from harness import wait_for
 
+NEXT = os.environ.get("RQLITED_NEXT", "")
 SHORT = (0.2, 2.5)                      # seconds that most faults last
 
 
@@ -106,6 +107,14 @@ class Nemesis:
         if code != 0:
             raise AssertionError("%s ended with %s after SIGTERM" % (node.id, code))
         node.launch()
+
+    def other_engine(self):
+        """Up- and downgrades: two engines in one cluster."""
+        node = self.one()
+        self.mark()
+        node.stop(seconds=60)
+        node.binary = self.rng.choice([harness.BINARY, NEXT])
+        node.launch().wait_ready(90)
 
     def rolling_restart(self):
         for node in self.cluster.members():
@@ -272,4 +281,4 @@ PROCESS = ["kill", "kill_leader", "pause_process", "restart", "rolling_restart"]
 NETWORK = ["partition", "isolate_leader", "one_way", "bridge", "flicker", "slow_network"]
 MEMBERS = ["wiped_disk", "grow_and_shrink", "transfer"]
 FILES = ["snapshot", "late_node", "vacuum", "big_write", "backup"]
-ALL = PROCESS + NETWORK + MEMBERS + FILES + ["full_disk"]
+ALL = PROCESS + NETWORK + MEMBERS + FILES + ["full_disk"] + (["other_engine"] if NEXT else [])

@@ -43,7 +43,7 @@ class Node(harness.Node):
         os.makedirs(folder)
         super().__init__(folder, "n%d" % number, args)
         self.number, self.cluster, self.prefix, self.raft_args = number, cluster, [], []
-        self.disk = cluster.small_disks
+        self.disk, self.wanted = cluster.small_disks, False     # wanted: it should be running
         if self.disk:
             subprocess.check_call(["mount", "-t", "tmpfs", "-o", DISK, "tmpfs", folder])
         self.dir, self.log_path = folder + "/data", os.path.join(cluster.base, "n%d.log" % number)
@@ -52,13 +52,27 @@ class Node(harness.Node):
     def launch(self, fresh=False):
         """With an empty directory it joins the others, as often as it takes; else it knows them."""
         addresses = self.raft_args or ["-raft-addr", self.raft_addr]
-        command = self.prefix + [harness.BINARY, "-node-id", self.id, "-http-addr", self.http_addr] + addresses
+        command = self.prefix + [self.binary, "-node-id", self.id, "-http-addr", self.http_addr] + addresses
         others = [n.raft_addr for n in self.cluster.members() if n is not self]
         if fresh and others:
             command += ["-join", ",".join(others), "-join-attempts", "60", "-join-interval", "1s"]
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(command + self.args + [self.dir], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        self.wanted = True
         return self
+
+    def kill(self):
+        self.wanted = False
+        super().kill()
+
+    def stop(self, *args, **named):
+        self.wanted = False
+        return super().stop(*args, **named)
+
+    def died(self):
+        """How the process ended, if nobody here ended it."""
+        code = self.process.poll() if self.wanted else None
+        return None if code is None or not self.wanted else "%s ended by itself, or by other hands: %s" % (self.id, code)
 
     def dispose(self):
         if self.process is not None:
@@ -102,7 +116,7 @@ class Cluster:
 
 
 class Watch(threading.Thread):
-    """Memory and open files of all nodes, sampled."""
+    """Memory and open files of all nodes, sampled; processes that end by themselves."""
 
     def __init__(self, cluster):
         super().__init__(daemon=True)
@@ -111,6 +125,9 @@ class Watch(threading.Thread):
     def run(self):
         while not self.stopping.wait(0.5):
             for node in self.cluster.members():
+                if node.died():
+                    self.bad.append(node.died())
+                    node.wanted = False
                 with contextlib.suppress(OSError, AttributeError, StopIteration):
                     pid = node.process.pid
                     with open("/proc/%d/status" % pid) as f:
@@ -190,12 +207,17 @@ def equal_proofs(nodes):
 
 
 def heal(cluster):
-    """Everybody runs, is ready and at one index: progress after the faults, within a bound."""
+    """Everybody runs, is ready and at one index, with one engine: progress after the faults, within a bound."""
     for node in cluster.members():
         if not node.alive():
             node.launch()
     for node in cluster.members():
         node.wait_ready(HEAL_SECONDS)
+    for node in cluster.members():
+        if node.binary != harness.BINARY:
+            node.stop(seconds=60)
+            node.binary = harness.BINARY
+            node.launch().wait_ready(HEAL_SECONDS)
 
     def same():
         states = [n.status()["store"]["raft"] for n in cluster.members()]
@@ -317,9 +339,19 @@ def round_(seed, options, net, figures):
             print("  calls of unknown fate: %s" % sorted(clients.failures.items(), key=lambda f: -f[1])[:8])
     except (AssertionError, OSError, ValueError) as error:
         bad = bad + ["%s: %s" % (type(error).__name__, error)]
+    finally:
+        report(cluster, seed, bad, options.keep)
+        cluster.close()
+        if small_disks:
+            subprocess.call(["umount", "-l", base], stderr=subprocess.DEVNULL)
+        shutil.rmtree(base, ignore_errors=True)
+    return bad
+
+
+def report(cluster, seed, bad, keep_them):
     for text in bad:
         print("  VIOLATION (seed %s): %s" % (seed, text), flush=True)
-    if bad and options.keep:
+    if bad and keep_them:
         keep = tempfile.mkdtemp(prefix="rq-torture-kept-", dir=os.environ.get("RQ_TEST_DIR"))
         for node in cluster.members():
             node.kill()
@@ -329,9 +361,6 @@ def round_(seed, options, net, figures):
     elif bad:
         for node in cluster.members():
             print("---- log of %s (tail)\n%s" % (node.id, node.log()[-3000:] if os.path.exists(node.log_path) else ""))
-    cluster.close()
-    shutil.rmtree(base, ignore_errors=True)
-    return bad
 
 
 def can_mount(base):
@@ -354,6 +383,7 @@ def main():
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args()
     network.enter_namespace()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))      # so that no node outlives us
     seed = options.seed or "%08x" % random.SystemRandom().getrandbits(32)
     seeds = iter(lambda n=iter(range(1 << 30)): seed if (i := next(n)) == 0 else "%s.%d" % (seed, i), None)
     if options.short:
