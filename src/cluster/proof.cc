@@ -246,7 +246,8 @@ void Proof::take_answer(RaftId member, const pb::ProofResponse& response) {
   if (stop_ || !was_leader_) return;
   const auto value = [](const pb::ValueAt& in) { return Value{Index{in.index()}, {in.engine(), in.value()}}; };
   remember(member, {.now = value(response.now()), .quarantined = response.quarantined(), .scrub = value(response.scrub()),
-                    .gap_after = Index{response.gap_after()}, .gap_until = Index{response.gap_until()}, .scrub_done = response.scrub_done(), .scrub_total = response.scrub_total(), .heard = node_.clock().now()});
+                    .gap_after = Index{response.gap_after()}, .gap_until = Index{response.gap_until()},
+                    .scrub_done = response.scrub_done(), .scrub_total = response.scrub_total(), .heard = node_.clock().now()});
   if (response.quarantined()) {            // what it said before counts no more
     for (Question& question : questions_) question.reports.erase(member);
     return;
