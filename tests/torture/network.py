@@ -37,7 +37,9 @@ def inside_namespace():
 
 
 def run(*command):
-    subprocess.check_call(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise OSError("%s: %s" % (" ".join(command), done.stderr.strip()))
 
 
 class Namespaces:
@@ -45,7 +47,7 @@ class Namespaces:
 
     def __init__(self):
         run("ip", "link", "set", "lo", "up")
-        with contextlib.suppress(subprocess.CalledProcessError):
+        with contextlib.suppress(OSError):
             run("ip", "link", "del", "rq0")
         run("ip", "link", "add", "rq0", "type", "bridge")
         run("ip", "addr", "add", "10.99.0.254/24", "dev", "rq0")
@@ -56,7 +58,9 @@ class Namespaces:
             run("tc", "qdisc", "del", "dev", "lo", "root")
 
     def close(self):
-        for holder in self.holders.values():
+        for n, holder in self.holders.items():
+            with contextlib.suppress(OSError):       # the kernel takes its time to drop a namespace, and the name with it
+                run("ip", "link", "del", "rqv%d" % n)
             holder.kill()
             holder.wait()
         run("ip", "link", "del", "rq0")
