@@ -162,15 +162,19 @@ def loads(rows, generation, loads_acknowledged, inserts):
     return bad
 
 
-def availability(successes, begin, end, slot=0.1):
-    """(share of slots with a success, longest time without one) between begin and end."""
+def availability(successes, begin, end, excused=(), slot=0.1):
+    """Between begin and end: (share of slots with a success, the same without the slots that lie in `excused` spans, longest time without a
+    success, when that began)."""
     times = sorted(t for t in successes if begin <= t <= end)
-    slots = max(1, int((end - begin) / slot))
+    slots = range(max(1, int((end - begin) / slot)))
     hit = {int((t - begin) / slot) for t in times}
-    gap, previous = 0.0, begin
+    fair = [s for s in slots if not any(a <= begin + (s + 1) * slot and begin + s * slot <= b for a, b in excused)]
+    gap, at, previous = 0.0, begin, begin
     for t in times + [end]:
-        gap, previous = max(gap, t - previous), t
-    return len([s for s in hit if s < slots]) / slots, gap
+        if t - previous > gap:
+            gap, at = t - previous, previous
+        previous = t
+    return sum(s in hit for s in slots) / len(slots), sum(s in hit for s in fair) / len(fair) if fair else 1.0, gap, at
 
 
 def recovery(sent_and_done, moment):

@@ -134,10 +134,13 @@ class Others(unittest.TestCase):
         self.assertTrue(checkers.loads([(8, 2), (8, 2)], 2, done, inserts))
 
     def test_availability(self):
-        share, gap = checkers.availability([0.05, 0.15, 0.95], 0, 1)
+        share, fair, gap, at = checkers.availability([0.05, 0.15, 0.95], 0, 1)
         self.assertAlmostEqual(share, 0.3)
+        self.assertAlmostEqual(fair, 0.3)
         self.assertAlmostEqual(gap, 0.8)
-        self.assertAlmostEqual(checkers.availability([], 0, 2)[1], 2)
+        self.assertAlmostEqual(at, 0.15)
+        self.assertAlmostEqual(checkers.availability([0.05, 0.15, 0.95], 0, 1, [(0.25, 0.85)])[1], 1.0)
+        self.assertAlmostEqual(checkers.availability([], 0, 2)[2], 2)
         self.assertAlmostEqual(checkers.recovery([(0, 3), (1.5, 2)], 1), 1)
         self.assertIsNone(checkers.recovery([(0, 3)], 1))
 

@@ -205,7 +205,22 @@ class Nemesis:
         node.launch(fresh=True).wait_ready(90)
         self.pause(*SHORT)
         self.whole()
-        gone = self.one()
+        self.remove(self.one())
+
+    def read_replica(self):
+        """Joins, is killed now and then, and leaves: never a voter."""
+        self.whole()
+        node = self.cluster.add()
+        node.args += ["-raft-non-voter"]
+        node.launch(fresh=True).wait_ready(90)
+        self.pause(*SHORT)
+        if self.rng.random() < 0.5:
+            node.kill()
+            self.snapshot()
+            node.launch().wait_ready(90)
+        self.remove(node)
+
+    def remove(self, gone):
         asked = self.rng.choice([n for n in self.cluster.members() if n is not gone])
         self.cluster.retire(gone)
         self.mark()
@@ -279,6 +294,6 @@ class Nemesis:
 
 PROCESS = ["kill", "kill_leader", "pause_process", "restart", "rolling_restart"]
 NETWORK = ["partition", "isolate_leader", "one_way", "bridge", "flicker", "slow_network"]
-MEMBERS = ["wiped_disk", "grow_and_shrink", "transfer"]
+MEMBERS = ["wiped_disk", "grow_and_shrink", "read_replica", "transfer"]
 FILES = ["snapshot", "late_node", "vacuum", "big_write", "backup"]
 ALL = PROCESS + NETWORK + MEMBERS + FILES + ["full_disk"] + (["other_engine"] if NEXT else [])

@@ -258,8 +258,9 @@ class Figures:
         self.rss = self.fds = self.undecided = self.faults = 0
 
     def add(self, clients, breaker, watch, begin, end, jobs):
-        share, gap = checkers.availability([done for _, done in clients.successes], begin, end)
-        self.slots.append((share, end - begin))
+        lost = [(at, until) for at, until, _, majority in breaker.events if majority]
+        share, fair, gap, at = checkers.availability([done for _, done in clients.successes], begin, end, lost)
+        self.slots.append((share, fair, end - begin))
         self.gaps.append(gap)
         for at, _, kind, lost in breaker.events:
             seconds = checkers.recovery(clients.successes, at)
@@ -270,14 +271,16 @@ class Figures:
         self.calls += clients.calls
         self.rss, self.fds = max(self.rss, watch.rss), max(self.fds, watch.fds)
         self.undecided += sum(getattr(job, "undecided", 0) for job in jobs)
-        return share, gap
+        return share, gap, at
 
     def show(self):
-        total = sum(seconds for _, seconds in self.slots)
+        total = sum(seconds for _, _, seconds in self.slots)
         if not total:
             return
-        print("availability %.2f %% of 100 ms slots had a successful write (%.0f s under faults); longest time without: worst %.2f s, median of rounds %.2f s"
-              % (100 * sum(s * t for s, t in self.slots) / total, total, max(self.gaps), statistics.median(self.gaps)))
+        print("availability: %.1f %% of the 100 ms slots had a successful write (%.0f s under faults), %.1f %% of those with a majority; longest "
+              "time without: worst %.2f s, median of the rounds %.2f s"
+              % (100 * sum(s * t for s, _, t in self.slots) / total, total, 100 * sum(f * t for _, f, t in self.slots) / total,
+                 max(self.gaps), statistics.median(self.gaps)))
         print("%d faults; %d calls, %d writes acknowledged; at most %d MiB and %d files a node; %d histories undecided"
               % (self.faults, self.calls, self.acknowledged, self.rss >> 20, self.fds, self.undecided))
         print("until the next write, by fault: median, worst (times)")
@@ -331,10 +334,10 @@ def round_(seed, options, net, figures):
             end = time.monotonic()
         watch.stopping.set()
         watch.join()
-        share, gap = figures.add(clients, breaker, watch, begin, end, jobs)
+        share, gap, at = figures.add(clients, breaker, watch, begin, end, jobs)
         bad = breaker.problems + clients.broken + watch.bad[:3] + check_round(cluster, jobs, breaker, base)
-        print("  %d faults, %d acknowledged, availability %.1f %%, longest gap %.2f s, %.0f s: %s"
-              % (len(breaker.events), len(clients.successes), 100 * share, gap, time.monotonic() - begun, "VIOLATIONS" if bad else "ok"), flush=True)
+        print("  %d faults, %d acknowledged, availability %.1f %%, longest gap %.2f s (at %.2f), %.0f s: %s"
+              % (len(breaker.events), len(clients.successes), 100 * share, gap, at - begun, time.monotonic() - begun, "VIOLATIONS" if bad else "ok"), flush=True)
         if options.verbose or (bad and not clients.successes):
             print("  calls of unknown fate: %s" % sorted(clients.failures.items(), key=lambda f: -f[1])[:8])
     except (AssertionError, OSError, ValueError) as error:
