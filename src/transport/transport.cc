@@ -155,7 +155,8 @@ class TransportImpl final : public Transport, public LinkOwner, public std::enab
   const std::shared_ptr<std::atomic<std::size_t>> calls_served_ = std::make_shared<std::atomic<std::size_t>>(0);
   SteadyTime complained_;
   mutable std::mutex mutex_;                       // guards peers_ and stats_
-  std::map<RaftId, Peer> peers_;
+  std::map<RaftId, Peer> peers_;                   // the table's, and those that said hello and aren't in it yet (empty table_addr)
+  std::set<RaftId> former_;                        // were in the table, and were removed
   bool members_known_ = false;
   std::map<std::string, PoolStats> stats_;
 };
@@ -357,10 +358,9 @@ void TransportImpl::serve_raft(const std::shared_ptr<Link>& link, const Hello& h
   };
   // The peer is alive: if we have no connection to it, now is the time.
   const std::lock_guard lock(mutex_);
-  // A node that is being let in knows no members yet, and must be able to answer. So must one whose table is old: who says
-  // where it is has moved, and the entry that says so can't be had without answering.
-  const bool known = peers_.contains(from);
-  if (!hello.from_addr.empty() && (known || !members_known_)) {
+  // A node that is being let in knows no members yet, or the founders only, and must be able to answer. So must one whose table
+  // is old: who says where it is has moved, or is new, and the entry that says so can't be had without answering.
+  if (!hello.from_addr.empty() && !former_.contains(from)) {
     Peer& peer = peers_[from];
     peer.id = from;
     move_to(peer, hello.from_addr);
@@ -457,13 +457,16 @@ void TransportImpl::set_peers(std::vector<std::pair<RaftId, std::string>> peers)
     std::set<RaftId> wanted;
     for (const auto& [id, addr] : peers) {
       wanted.insert(id);
+      former_.erase(id);
       Peer& peer = peers_[id];
       if (std::exchange(peer.table_addr, addr) == addr) continue;
       peer.id = id;
       if (move_to(peer, addr)) dial_peer(peer);
     }
     std::erase_if(peers_, [&](auto& item) {
-      if (wanted.contains(item.first)) return false;
+      const bool guest = item.second.table_addr.empty();
+      if (wanted.contains(item.first) || (guest && incoming_.contains(item.first))) return false;
+      if (!guest) former_.insert(item.first);
       if (item.second.link) item.second.link->close();
       return true;
     });
@@ -553,6 +556,10 @@ void TransportImpl::raft_link_ended(RaftId id) {
       // Our own connection may not have seen its end yet; a new dial asks the port itself.
       peer.link->close();
       peer.link.reset();
+    }
+    if (peer.table_addr.empty() && members_known_) {
+      peers_.erase(found);                         // it says hello again when it has something to say
+      return;
     }
     if (!peer.dialing) dial_peer(peer);
   }

@@ -82,7 +82,8 @@ class Transport {
 
   // Both ends must know the same cluster id, or the hello is refused on raft channels. 0: not known yet (only calls).
   virtual void set_cluster_id(std::uint64_t id) = 0;
-  // Whom to dial for a raft id. Replaces the whole table; connections to addresses that are gone are closed.
+  // Whom to dial for a raft id. Replaces the whole table; connections to addresses that are gone are closed. Who is in no table yet, of
+  // the same cluster, and has a connection to us, is answered too; who was in one and isn't any more is not.
   virtual void set_peers(std::vector<std::pair<RaftId, std::string>> peers) = 0;
   // Queues and sends; order per peer is kept while a connection lasts. Tries the socket at once on the caller's thread
   // where nothing is queued, so that a write costs no thread hop.

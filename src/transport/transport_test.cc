@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
 
@@ -213,6 +214,40 @@ TEST_P(TransportTest, AnswersAPeerThatMoved) {
   b.transport->set_peers({{RaftId{1}, "127.0.0.1:1"}});
   b.transport->send({heartbeat(2, 1, 6)});
   EXPECT_TRUE(a.wait([&] { return a.messages.back().term == Term{6}; }));
+}
+
+// A member that is fed from the log's first entry on knows the founders only; the leader may have come later than they.
+TEST_P(TransportTest, AnswersWhoeverOfItsClusterIsNotYetInItsTable) {
+  Side c;
+  c.start(3, metrics, 15304, options());
+  c.transport->set_cluster_id(9);
+  a.transport->set_peers({{RaftId{2}, b.addr}, {RaftId{3}, c.addr}});
+  const auto reaches = [](Side& from, Side& to, raft::Message message) {
+    for (int i = 0; i < 1000; ++i) {
+      from.transport->send({message});
+      std::unique_lock lock(to.mutex);
+      const auto came = [&] { return std::ranges::any_of(to.messages, [&](const raft::Message& m) { return m.term == message.term; }); };
+      if (to.changed.wait_for(lock, std::chrono::milliseconds(10), came)) return true;
+    }
+    return false;
+  };
+  ASSERT_TRUE(reaches(a, c, heartbeat(1, 3, 1)));
+  c.transport->set_peers({{RaftId{7}, "127.0.0.1:1"}});       // the snapshot's table
+  EXPECT_TRUE(reaches(c, a, heartbeat(3, 1, 2))) << "who said hello before the table came";
+  b.transport->set_peers({{RaftId{3}, c.addr}});
+  ASSERT_TRUE(reaches(b, c, heartbeat(2, 3, 3)));
+  EXPECT_TRUE(reaches(c, b, heartbeat(3, 2, 4))) << "who leads by now and says hello after it";
+  // Who was in the table and is not any more was removed: it is heard, and not answered.
+  c.transport->set_peers({{RaftId{1}, a.addr}});
+  c.transport->set_peers({{RaftId{7}, "127.0.0.1:1"}});
+  a.transport->set_peers({});
+  a.transport->set_peers({{RaftId{3}, c.addr}});
+  ASSERT_TRUE(reaches(a, c, heartbeat(1, 3, 5)));
+  for (int i = 0; i < 20; ++i) c.transport->send({heartbeat(3, 1, 6)});
+  EXPECT_EQ(*call(c, a.addr, "still there"), "echo still there");
+  const std::lock_guard lock(a.mutex);
+  for (const raft::Message& message : a.messages) EXPECT_NE(message.term, Term{6});
+  c.transport->stop();
 }
 
 TEST_P(TransportTest, AForeignClusterIsNotHeard) {

@@ -77,6 +77,23 @@ def test_same_id_with_a_wiped_disk_rejoins():
         assert_equal_databases(c)
 
 
+def test_joining_a_young_cluster_whose_founder_does_not_lead():
+    """The new member gets the log from its first entry on, and with it the founder's address only: it must answer the leader all the same."""
+    with Cluster(4) as c:
+        n1, n2, n3, n4 = c.nodes
+        n1.start().wait_ready()
+        for n in (n2, n3):
+            n.start(join=[n1.raft_addr]).wait_ready()
+        wait_for(lambda: n1.request("POST", "/leader?wait", {"id": "n2"})[0] == 200, "n2 to lead")
+        n4.start(join=[n2.raft_addr]).wait_ready()
+        # The founder's disk is lost; the others never were founders.
+        n1.kill()
+        shutil.rmtree(n1.dir)
+        n1.start(join=[n2.raft_addr]).wait_ready()
+        c.wait_voters(4)
+        assert_equal_databases(c)
+
+
 def test_same_address_with_another_id_replaces_the_stale_member():
     with Cluster(3) as c:
         c.start()
