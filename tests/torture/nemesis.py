@@ -73,11 +73,18 @@ class Nemesis:
         return self.leader() if self.rng.random() < 0.5 else self.rng.choice(self.cluster.members())
 
     # --- processes
+    def kill_all(self, nodes):
+        """kill -9, and the moment of it: an election may be over before the processes' remains are gone."""
+        for node in nodes:
+            node.wanted = False
+            node.process.kill()
+        self.mark()
+        for node in nodes:
+            node.kill()
+
     def kill(self):
         hit = self.some()
-        self.mark()
-        for node in hit:
-            node.kill()
+        self.kill_all(hit)
         self.pause(*SHORT)
         for node in hit:
             node.launch()
@@ -85,16 +92,15 @@ class Nemesis:
 
     def kill_leader(self):
         node = self.leader()
-        self.mark()
-        node.kill()
+        self.kill_all([node])
         self.pause(*SHORT)
         node.launch()
 
     def pause_process(self):
         hit = self.some() if self.rng.random() < 0.5 else [self.leader()]
-        self.mark()
         for node in hit:
             node.process.send_signal(signal.SIGSTOP)
+        self.mark()
         self.pause(*SHORT)
         for node in hit:
             node.process.send_signal(signal.SIGCONT)
@@ -173,27 +179,19 @@ class Nemesis:
     # --- disks
     def full_disk(self):
         hit = self.some() if self.rng.random() < 0.5 else [self.leader()]
-        ballast = [node.dir + "/../ballast" for node in hit]
-        for path in ballast:
-            with contextlib.suppress(OSError), open(path, "wb", buffering=0) as f:
-                size = 1 << 20
-                while size >= 4096:
-                    try:
-                        f.write(b"x" * size)
-                    except OSError:
-                        size //= 2
+        for node in hit:
+            node.fill_disk()
         self.mark()
         self.pause(*SHORT)
-        for path in ballast:
-            os.remove(path)
+        for node in hit:
+            node.free_disk()
         return self.quorum_lost(hit)
 
     def wiped_disk(self):
         """The same node id with an empty directory: replaced by itself."""
         self.whole()
         node = self.one()
-        self.mark()
-        node.kill()
+        self.kill_all([node])
         shutil.rmtree(node.dir)
         node.launch(fresh=True).wait_ready(90)
         self.whole()
@@ -243,8 +241,7 @@ class Nemesis:
     def late_node(self):
         """Away until the others' logs begin behind its end: it has to take an image."""
         node = self.one()
-        self.mark()
-        node.kill()
+        self.kill_all([node])
         self.pause(*SHORT)
         for other in self.cluster.members():
             if other is not node:

@@ -34,7 +34,7 @@ RSS_MAX = 700 << 20                                     # the database stays bel
 FDS_MAX = 1000
 HEAL_SECONDS = 120
 BAD_LINES = re.compile(r"fatal|panic|corrupt|malformed|assert|quarantine|divergen|differs", re.I)
-DISK = "size=160m"
+DISK = "size=1g"                                        # tmpfs takes what is used: SQLite's WAL grows while an image is held for a late member
 
 
 class Node(harness.Node):
@@ -68,6 +68,16 @@ class Node(harness.Node):
     def stop(self, *args, **named):
         self.wanted = False
         return super().stop(*args, **named)
+
+    def fill_disk(self):
+        """Leaves no space at all, at once."""
+        folder = os.path.dirname(self.dir)
+        space = os.statvfs(folder)
+        used = (space.f_blocks - space.f_bfree) * space.f_frsize
+        subprocess.call(["mount", "-o", "remount,size=%d" % (used + (64 << 10)), folder], stderr=subprocess.DEVNULL)
+
+    def free_disk(self):
+        subprocess.check_call(["mount", "-o", "remount," + DISK, os.path.dirname(self.dir)])
 
     def died(self):
         """How the process ended, if nobody here ended it."""
