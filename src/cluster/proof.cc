@@ -21,6 +21,7 @@ constexpr auto kCallTimeout = std::chrono::seconds(5);
 constexpr auto kContradictionAfter = std::chrono::seconds(5);   // members that don't answer are waited for so long
 constexpr auto kHandOverPause = std::chrono::seconds(3);
 constexpr auto kProposePause = std::chrono::seconds(10);
+constexpr auto kSuspicionPause = std::chrono::minutes(10);    // a shadow table of FTS that somebody broke fails all the time
 constexpr auto kTrustFor = std::chrono::minutes(5);
 constexpr auto kSilentAfter = std::chrono::seconds(10);
 
@@ -92,7 +93,7 @@ Proof::Last Proof::own_report() const {
   const auto [index, chain] = integrity.chains().newest();
   const store::Scrubber::State scrub = integrity.scrubber().newest();
   return {.now = {index, {engine, chain}}, .quarantined = integrity.quarantined(), .scrub = {scrub.index, {engine, scrub.value}},
-          .gap_after = status.gap_after, .gap_until = status.gap_until, .scrub_done = scrub.done, .scrub_total = scrub.total, .heard = node_.clock().now()};
+          .gap_after = status.gap_after, .gap_until = status.gap_until, .suspects = integrity.suspected(), .scrub_done = scrub.done, .scrub_total = scrub.total, .heard = node_.clock().now()};
 }
 
 void Proof::serve(const std::string& payload, const std::shared_ptr<transport::Responder>& responder) {
@@ -113,6 +114,7 @@ void Proof::serve(const std::string& payload, const std::shared_ptr<transport::R
   response.set_scrub_total(own.scrub_total);
   response.set_gap_after(own.gap_after.value);
   response.set_gap_until(own.gap_until.value);
+  response.set_suspects(own.suspects);
   responder->reply(response.SerializeAsString());
   // What somebody else than our leader takes for agreed is no news.
   if (request.leader() == 0 || RaftId{request.leader()} != store->replica().leader()) return;
@@ -246,7 +248,7 @@ void Proof::take_answer(RaftId member, const pb::ProofResponse& response) {
   if (stop_ || !was_leader_) return;
   const auto value = [](const pb::ValueAt& in) { return Value{Index{in.index()}, {in.engine(), in.value()}}; };
   remember(member, {.now = value(response.now()), .quarantined = response.quarantined(), .scrub = value(response.scrub()),
-                    .gap_after = Index{response.gap_after()}, .gap_until = Index{response.gap_until()},
+                    .gap_after = Index{response.gap_after()}, .gap_until = Index{response.gap_until()}, .suspects = response.suspects(),
                     .scrub_done = response.scrub_done(), .scrub_total = response.scrub_total(), .heard = node_.clock().now()});
   if (response.quarantined()) {            // what it said before counts no more
     for (Question& question : questions_) question.reports.erase(member);
@@ -357,12 +359,15 @@ void Proof::begin_anew_where_unknown() {
 void Proof::scrub_when_due() {
   const SteadyTime now = node_.clock().now();
   const std::optional<WallTime> begun = store_->integrity().scrubber().newest().begun;
+  bool suspected = false;
   {
     const std::lock_guard lock(mutex_);
-    if (options_.scrub_interval.count() <= 0 || now < scrub_again_) return;
+    suspected = now >= suspicion_again_ && std::ranges::any_of(last_, [](const auto& one) { return one.second.suspects; });
+    if (suspected) suspicion_again_ = now + kSuspicionPause;
+    if (!suspected && (options_.scrub_interval.count() <= 0 || now < scrub_again_)) return;
     scrub_again_ = now + kProposePause;
   }
-  if (begun && node_.clock().wall() - *begun < options_.scrub_interval) return;
+  if (!suspected && begun && node_.clock().wall() - *begun < options_.scrub_interval) return;
   pb::ProofMark mark;
   mark.set_scrub(true);
   store_->propose_proof(mark, [](const Result<Index>&) {});

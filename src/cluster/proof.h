@@ -73,6 +73,7 @@ class Proof {
     bool odd() const { return odd_chain || odd_database; }
     Value scrub;
     Index gap_after, gap_until;  // of its chain (executor.h)
+    bool suspects = false;       // a read of its clients failed
     std::uint64_t scrub_done = 0, scrub_total = 0;
     SteadyTime heard;
   };
@@ -113,7 +114,7 @@ class Proof {
   Question scrub_question_;                         // leader
   std::optional<std::string> contradiction_;        // leader
   SteadyTime trusted_until_;                        // leader: own values count as agreed, by the operator's word
-  SteadyTime hand_over_again_, begin_again_, scrub_again_;
+  SteadyTime hand_over_again_, begin_again_, scrub_again_, suspicion_again_;
   bool was_leader_ = false;
   std::thread thread_;
 };

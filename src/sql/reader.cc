@@ -139,6 +139,7 @@ Reader::Ran Reader::run(const pb::Request& request, command::Outcome& outcome, c
       writer.error("query timeout", ResultWriter::Failed::Read);
       continue;
     }
+    if (done.error().code == Errc::Corrupt && options_.on_damage) options_.on_damage();
     // A statement that doesn't compile on /db/request has no rows to show; on /db/query and at run time it has none either.
     const bool compiled = compiled_;
     const bool as_read = request.kind() == pb::Request::QUERY || compiled;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -27,6 +28,7 @@ struct ReaderOptions {
   std::int64_t mmap_bytes = 1 << 30;
   int busy_timeout_ms = 5000;
   std::size_t statements_cached = 128;
+  std::function<void()> on_damage = {};        // SQLite found the database malformed (or a shadow table that somebody wrote to)
 };
 
 // Whether a /db/request may run on read connections.

@@ -20,6 +20,16 @@ void Integrity::start(replica::Replica& replica) {
   replica.reinstall(**mark);
 }
 
+void Integrity::scrub(Index index) {
+  suspected_.store(false);
+  scrubber_.begin(index);
+}
+
+void Integrity::suspect() {
+  if (suspected_.exchange(true)) return;
+  log::error("proof", "a read found the database malformed: the nodes' databases will be compared");
+}
+
 void Integrity::quarantine(const std::string& why) {
   {
     const std::lock_guard lock(mutex_);

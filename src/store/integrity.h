@@ -46,6 +46,10 @@ class Integrity {
   // SQLite found the database malformed while it applied an entry (apply thread): the replica fetches another member's
   // state by itself, the evidence stays.
   void damaged(const std::string& why);
+  void scrub(Index index);                 // apply thread: the database as of now
+  // A read found it malformed: a scrub will tell. Any thread.
+  void suspect();
+  bool suspected() const { return suspected_.load(std::memory_order_relaxed); }
   void quarantine(const std::string& why);
   bool quarantined() const { return quarantined_.load(std::memory_order_acquire); }
   std::optional<std::string> quarantine_reason() const;
@@ -65,6 +69,7 @@ class Integrity {
   Scrubber scrubber_;
   std::atomic<replica::Replica*> replica_{nullptr};
   std::atomic<bool> quarantined_{false}, refuses_writes_{false};
+  std::atomic<bool> suspected_{false};   // until the next scrub
   bool damaged_ = false;                 // apply thread
   mutable std::mutex mutex_;             // guards the two below
   std::string reason_;

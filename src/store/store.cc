@@ -128,7 +128,7 @@ executor::Options Store::executor_options() {
   options.on_maintenance = [this](executor::Maintenance kind, WallTime sealed) {
     if (keeper_) keeper_->maintained(kind, sealed);
   };
-  options.on_scrub = [this](Index index) { integrity_->scrubber().begin(index); };
+  options.on_scrub = [this](Index index) { integrity_->scrub(index); };
   // The file is about to be exchanged: no connection of ours may be on it, or come to be, until it is.
   options.before_exchange = [this] {
     if (!read_pool_) return;
@@ -371,7 +371,8 @@ void Store::decide_timeout_then_write(const std::shared_ptr<SqlJob>& job) {
 // ---- reads
 
 Result<> Store::open_readers() {
-  const sql::ReaderOptions reader{.path = options_.data_dir + "/db.sqlite", .clock = &clock_, .foreign_keys = options_.foreign_keys};
+  const sql::ReaderOptions reader{.path = options_.data_dir + "/db.sqlite", .clock = &clock_, .foreign_keys = options_.foreign_keys,
+                                 .on_damage = [this] { integrity_->suspect(); }};
   const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
   read_pool_ = std::make_unique<sql::ReadPool>(
       sql::ReadPool::Options{.reader = reader, .connections_max = options_.read_connections_max, .threads_max = std::max(4u, 2 * cores)});
