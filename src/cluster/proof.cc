@@ -93,7 +93,8 @@ Proof::Last Proof::own_report() const {
   const auto [index, chain] = integrity.chains().newest();
   const store::Scrubber::State scrub = integrity.scrubber().newest();
   return {.now = {index, {engine, chain}}, .quarantined = integrity.quarantined(), .scrub = {scrub.index, {engine, scrub.value}},
-          .gap_after = status.gap_after, .gap_until = status.gap_until, .suspects = integrity.suspected(), .scrub_done = scrub.done, .scrub_total = scrub.total, .heard = node_.clock().now()};
+          .gap_after = status.gap_after, .gap_until = status.gap_until, .suspects = integrity.suspected(),
+          .scrub_done = scrub.done, .scrub_total = scrub.total, .heard = node_.clock().now()};
 }
 
 void Proof::serve(const std::string& payload, const std::shared_ptr<transport::Responder>& responder) {
