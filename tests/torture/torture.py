@@ -272,10 +272,10 @@ class Figures:
         share, fair, gap, at = checkers.availability([done for _, done in clients.successes], begin, end, lost)
         self.slots.append((share, fair, end - begin))
         self.gaps.append(gap)
-        for at, _, kind, lost in breaker.events:
-            seconds = checkers.recovery(clients.successes, at)
+        for moment, _, kind, majority in breaker.events:
+            seconds = checkers.recovery(clients.successes, moment)
             if seconds is not None:
-                self.recoveries.setdefault(kind + (" (majority)" if lost else ""), []).append(seconds)
+                self.recoveries.setdefault(kind + (" (majority)" if majority else ""), []).append(seconds)
         self.faults += len(breaker.events)
         self.acknowledged += len(clients.successes)
         self.calls += clients.calls
