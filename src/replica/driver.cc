@@ -22,6 +22,7 @@ constexpr std::size_t kStartReadBytes = 1u << 20;
 constexpr auto kReadReissue = std::chrono::milliseconds(250);
 constexpr auto kTransferIdle = std::chrono::seconds(10);     // a receiver that reads nothing for so long has given up
 constexpr auto kOfferIdle = std::chrono::seconds(30);
+constexpr auto kOfferDone = std::chrono::seconds(2);          // the same, when its receiver has it: SQLite's WAL grows while it is held
 constexpr auto kOfferAge = std::chrono::minutes(2);          // then a later receiver gets a newer one
 constexpr std::uint64_t kReplayEntriesMax = 64;               // a new member of a young cluster gets the log instead of an image
 constexpr auto kRankDelay = std::chrono::milliseconds(50);   // trap 14
@@ -506,8 +507,11 @@ void Driver::mind_transfers(SteadyTime now) {
   std::set<std::uint64_t> in_use;
   std::erase_if(transfers_, [&](const auto& transfer) {
     const auto& [peer, id] = transfer;
-    if (!installing.contains(peer)) return true;   // it has it, or we lead no more
     const auto offer = std::ranges::find(offers_, id, [](const Offer& o) { return o.snapshot.id; });
+    if (!installing.contains(peer)) {              // it has it, or we lead no more: who still reads says so
+      if (offer != offers_.end()) offer->used = std::min(offer->used, now - kOfferIdle + kOfferDone);
+      return true;
+    }
     if (offer != offers_.end() && now - offer->used < kTransferIdle) return in_use.insert(id), false;
     engine_->report_snapshot(peer, false);         // lost, or the receiver died: probed again (trap 2)
     return true;

@@ -67,6 +67,30 @@ def test_new_node_joins_a_cluster_whose_log_was_cut():
         assert_equal_databases(c)
 
 
+def test_image_is_let_go_when_its_receiver_has_it():
+    """As long as an image is held SQLite's WAL can't begin anew, and grows with each write."""
+    with Cluster(4) as c:
+        c.nodes = c.nodes[:3]
+        c.start()
+        leader, late = c.leader(), Node(c.base, "n4")
+        leader.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, b)")
+        for _ in range(100):                             # more than a young cluster's log has: it is fed with an image
+            leader.execute("INSERT INTO t(b) VALUES(randomblob(10000))")
+        late.start(join=[leader.raft_addr]).wait_ready()
+        c.nodes.append(late)
+        assert "image of" in late.log()
+
+        def salts():
+            with open(leader.dir + "/db.sqlite-wal", "rb") as f:
+                return f.read(24)[16:]
+        held = salts()
+
+        def begun_anew():
+            c.leader().execute("UPDATE t SET b=randomblob(10000) WHERE id%4=0")
+            return salts() != held
+        wait_for(begun_anew, "SQLite's WAL to begin anew", 15, 0.05)
+
+
 def test_follower_that_was_away_catches_up_by_a_snapshot():
     with Cluster(3) as c:
         leader = base(c)
