@@ -232,6 +232,7 @@ void Node::kill(test::MemoryDisk::Loss loss, bool noticed) {
   heard_at_.clear();
   install_.reset();
   images_held_ = 0;
+  held_an_image_ = false;
   driver_.reset();
   reader_.reset();
   executor_.reset();
@@ -731,12 +732,12 @@ void Node::check_bounds() {
     if (value > limit) world_.violated(node_id_ + ": " + what + " grew to " + std::to_string(value) + ", the limit is " + std::to_string(limit));
   };
   const executor::Status status = executor_->status();
-  if (images_held_ == 0) bound("bytes of SQLite's WAL", status.wal_bytes, shared_.settings.wal_bytes_hard + (1 << 20));
+  if (!held_an_image_) bound("bytes of SQLite's WAL", status.wal_bytes, shared_.settings.wal_bytes_hard + (1 << 20));
   bound("bytes of the ledger", status.ledger_bytes, 4 << 20);
   bound("queued bytes", driver_->queued_bytes(), shared_.settings.limits.queue_bytes + (1 << 20));
   bound("files", files(kDir).size() + files(kDir + "/staging").size(), 16);
   // While a member is fed by an image the log behind it is kept, for its time.
-  if (shared_.settings.snapshot_entries > 0 && images_held_ == 0)
+  if (shared_.settings.snapshot_entries > 0 && !held_an_image_)
     bound("bytes of the log", log_->disk_bytes(), shared_.settings.log_bytes_max + 4 * shared_.settings.segment_bytes_max + (1 << 20));
 }
 

@@ -234,6 +234,7 @@ class Node final : public replica::Outputs {
   Index log_cut_at_;
   std::unique_ptr<Install> install_;
   std::uint64_t installs_ = 0;
+  bool held_an_image_ = false;                // since the start: WAL and log stay as large as they became until the next writes
   unsigned images_held_ = 0;                  // for others: until they have them SQLite's WAL can't begin anew
   struct Heard { std::string said, table; };  // what the table said then
   std::map<RaftId, Heard> heard_at_;          // where senders say they are

@@ -42,6 +42,7 @@ void Node::make_snapshot() {
   guard(shared_.settings.apply_delay, [this] {
     auto made = std::make_shared<Result<raft::MachineSnapshot>>(executor_->snapshot());
     images_held_ += *made ? 1 : 0;
+    held_an_image_ |= made->has_value();
     input([this, made] { driver_->snapshot_made(std::move(*made)); });
   });
 }
