@@ -71,7 +71,8 @@ class Npm:
     def install(self, folder):
         node = tool("node")
         if not os.path.exists(os.path.join(folder, "node_modules", self.package)):
-            call("npm install", [tool("npm"), "install", "--no-audit", "--no-fund", "--fetch-retries=1", "--fetch-timeout=60000", "--prefix", folder, self.package, *self.more], folder)
+            patience = ["--fetch-retries=1", "--fetch-timeout=60000"]
+            call("npm install", [tool("npm"), "install", "--no-audit", "--no-fund", *patience, "--prefix", folder, self.package, *self.more], folder)
         program = shutil.copy(os.path.join(HERE, self.source, "main.js"), folder)
         with open(os.path.join(folder, "node_modules", self.package, "package.json"), encoding="utf-8") as f:
             return [node, program], json.load(f)["version"]
