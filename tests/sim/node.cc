@@ -90,6 +90,7 @@ void Node::wipe() {
   if (!raft_id_ || !shared_.is(Mutant::OldIdOnWipedDisk)) raft_id_ = RaftId{++shared_.raft_ids * 1000 + slot_};
   synced_ = {};
   unsynced_.clear();
+  unsynced_lost_ = false;
   rotten = faulty_disk = false;
 }
 
@@ -217,6 +218,7 @@ void Node::check_recovered(const wal::Recovered& recovered, const std::vector<ra
   synced_ = {.snapshot = recovered.snapshot.index, .snapshot_term = recovered.snapshot.term, .hard_state = now, .membership = recovered.membership.index};
   for (const raft::Entry& entry : entries) synced_.entries[entry.index.value] = {entry.term.value, hash_of(entry)};
   unsynced_.clear();
+  unsynced_lost_ = false;
 }
 
 void Node::kill(test::MemoryDisk::Loss loss, bool noticed) {
@@ -240,7 +242,9 @@ void Node::kill(test::MemoryDisk::Loss loss, bool noticed) {
   log_.reset();
   disk_->heal();
   disk_->lose_power(world_.rng(), loss);
-  if (loss == test::MemoryDisk::Loss::None) {   // the kernel still has it all
+  // The kernel still has it all, unless an earlier crash took some of it and no start has looked at the log since.
+  unsynced_lost_ |= loss != test::MemoryDisk::Loss::None;
+  if (!unsynced_lost_) {
     for (const replica::PersistItem& item : unsynced_) put(synced_, item);
     unsynced_.clear();
   }

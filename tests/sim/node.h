@@ -221,6 +221,7 @@ class Node final : public replica::Outputs {
   bool wal_busy_ = false, wal_full_ = false, log_broken_ = false;
   Shadow synced_;                             // surely on disk
   std::vector<replica::PersistItem> unsynced_;   // written behind it
+  bool unsynced_lost_ = false;                  // a crash took some of it, and no start has read the log since
   std::map<std::uint64_t, std::uint64_t> log_terms_;   // of the log as written
   Index log_base_;
   Term log_base_term_;
