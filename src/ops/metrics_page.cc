@@ -183,6 +183,9 @@ void put_database(Exposition& out, const store::Store& store) {
   out.sample(status.chain >> 32, {{"half", "high"}});
   out.sample(status.chain & 0xffffffffu, {{"half", "low"}});
   out.gauge("rqlite_effect_chain_index", "The entry up to which the effect chain goes.", status.applied.value);
+  const store::Scrubber::State scrub = store.integrity().scrubber().newest();
+  out.gauge("rqlite_effect_quarantined", "The database differs from the majority's: nothing is served from it.", std::uint64_t{store.integrity().quarantined()});
+  out.gauge("rqlite_effect_scrub_index", "The entry as of which the whole database was hashed last or is being hashed; 0: not since the start.", scrub.index.value);
   const sql::ReadPool::Stats pool = store.pool_stats();
   out.gauge("rqlite_db_read_connections", "Open read connections of the pool.", std::uint64_t{pool.connections});
   out.gauge("rqlite_db_read_connections_busy", "Read connections in use.", std::uint64_t{pool.busy});
