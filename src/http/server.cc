@@ -24,6 +24,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "base/localhost.h"
 #include "base/log.h"
 #include "base/thread_name.h"
 #include "http/server.h"
@@ -780,6 +781,10 @@ Result<> ServerImpl::bind(const std::string& addr) {
     endpoints.emplace_back(Tcp::v6(), static_cast<unsigned short>(std::strtoul(port.c_str(), nullptr, 10)));
   } else {
     for (const auto& found : resolver.resolve(host, port, net::ip::resolver_base::passive, error)) endpoints.push_back(found.endpoint());
+    if (error && is_localhost(host)) {
+      endpoints.clear();
+      for (const auto& found : resolver.resolve(kLoopback, port, net::ip::resolver_base::passive, error)) endpoints.push_back(found.endpoint());
+    }
     if (error) return failed(error.message());
   }
   for (const Tcp::endpoint& endpoint : endpoints) {

@@ -17,6 +17,7 @@
 #include <map>
 
 #include "base/go_text.h"
+#include "base/localhost.h"
 
 namespace rq::shell {
 namespace {
@@ -251,7 +252,9 @@ Result<HttpClient::Impl::ConnectionPtr> HttpClient::Impl::connect(const Endpoint
         done(e);
       });
     });
-    if (ec) {
+    if (ec && is_localhost(first.host) && !interrupted_) {
+      addresses = tcp::resolver::results_type::create(tcp::endpoint(net::ip::make_address(kLoopback), first.port), first.host, std::to_string(first.port));
+    } else if (ec) {
       resolver.cancel();
       RQ_CHECK(failed(ec, Errc::Unreachable, what));
     }

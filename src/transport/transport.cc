@@ -22,6 +22,7 @@
 #include <thread>
 #include <unordered_map>
 
+#include "base/localhost.h"
 #include "base/log.h"
 #include "base/thread_name.h"
 #include "transport/codec.h"
@@ -173,6 +174,10 @@ Result<> TransportImpl::bind() {
     endpoints.emplace_back(Tcp::v6(), static_cast<unsigned short>(std::strtoul(port.c_str(), nullptr, 10)));
   } else {
     for (const auto& found : resolver_.resolve(host, port, net::ip::resolver_base::passive, error)) endpoints.push_back(found.endpoint());
+    if (error && is_localhost(host)) {
+      endpoints.clear();
+      for (const auto& found : resolver_.resolve(kLoopback, port, net::ip::resolver_base::passive, error)) endpoints.push_back(found.endpoint());
+    }
     if (error) return failed(reason(error));
   }
   for (const Tcp::endpoint& endpoint : endpoints) {
@@ -439,7 +444,9 @@ void TransportImpl::dial(const std::string& addr, Dialed done) {
   error_code not_numeric;
   const net::ip::address address = net::ip::make_address(host, not_numeric);
   if (!not_numeric) return connect({Tcp::endpoint(address, static_cast<unsigned short>(std::strtoul(port.c_str(), nullptr, 10)))});
-  resolver_.async_resolve(host, port, [connect, connected](const error_code& error, const Resolver::results_type& found) {
+  resolver_.async_resolve(host, port, [connect, connected, host, port](const error_code& error, const Resolver::results_type& found) {
+    if (error && is_localhost(host))
+      return connect({Tcp::endpoint(net::ip::make_address(kLoopback), static_cast<unsigned short>(std::strtoul(port.c_str(), nullptr, 10)))});
     if (error) return connected(error);
     std::vector<Tcp::endpoint> endpoints;
     for (const auto& one : found) endpoints.push_back(one.endpoint());
