@@ -569,13 +569,32 @@ def body_of_a_gigabyte(node, until, chunked, answers):
         answers.append(s.recv(100))
 
 
-def test_hostile_traffic_hurts_nobody_else():
-    """Silent connections, half headers, header bombs, huge bodies, noise on both ports; a client goes on meanwhile. For longer: RQ_HOSTILE_SECONDS."""
-    seconds, connections = int(os.environ.get("RQ_HOSTILE_SECONDS", "12")), 5000
+def handshakes(node, until):
+    """Handshakes that are paid for and not used, or left in the middle."""
+    context = ssl.create_default_context(cafile=node.ca)
+    hello = ssl.MemoryBIO()
+    half = context.wrap_bio(ssl.MemoryBIO(), hello, server_hostname="127.0.0.1")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        half.do_handshake()
+    client_hello = hello.read()
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", node.http), timeout=5) as s:
+            s.sendall(client_hello)
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", node.http), timeout=5) as s:
+            context.wrap_socket(s, server_hostname="127.0.0.1").close()
+
+
+def hostile_traffic(https):
+    seconds, connections = int(os.environ.get("RQ_HOSTILE_SECONDS", "12")) // (1 if "RQ_HOSTILE_SECONDS" in os.environ or not https else 2), 5000
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with folder() as (base, nodes):
-        node = make(base, nodes, "n1").start().wait_ready()
+        if https:
+            ours = Authority(base, "ours")
+            cert, key = ours.issue("server")
+            node = make(base, nodes, "n1", ["-http-cert", cert, "-http-key", key], ca=ours.ca).start().wait_ready()
+        else:
+            node = make(base, nodes, "n1").start().wait_ready()
         node.execute("CREATE TABLE t(v)")
         before = resident(node)
         until = time.monotonic() + seconds
@@ -583,12 +602,15 @@ def test_hostile_traffic_hurts_nobody_else():
         for i in range(min(connections, hard - 1000)):
             s = socket.create_connection(("127.0.0.1", node.http), timeout=10)
             if i % 2:
-                s.sendall(b"GET /readyz HTTP/1.1\r\nHo")
+                s.sendall(b"\x16\x03\x01\x02\x00\x01" if https else b"GET /readyz HTTP/1.1\r\nHo")
             held.append(s)
         silent = [socket.create_connection(("127.0.0.1", node.raft), timeout=10) for _ in range(600)]
         threads = [threading.Thread(target=noise, args=(node, port, until, random.Random(i)), daemon=True) for i, port in enumerate([node.http, node.raft] * 2)]
-        threads += [threading.Thread(target=header_bomb, args=(node, until), daemon=True)]
-        threads += [threading.Thread(target=body_of_a_gigabyte, args=(node, until, chunked, answers), daemon=True) for chunked in (False, True)]
+        if https:
+            threads += [threading.Thread(target=handshakes, args=(node, until), daemon=True) for _ in range(2)]
+        else:
+            threads += [threading.Thread(target=header_bomb, args=(node, until), daemon=True)]
+            threads += [threading.Thread(target=body_of_a_gigabyte, args=(node, until, chunked, answers), daemon=True) for chunked in (False, True)]
         for thread in threads:
             thread.start()
         count = 0
@@ -604,13 +626,23 @@ def test_hostile_traffic_hurts_nobody_else():
         for s in held + silent:
             s.close()
         took.sort()
-        print("     %d connections, %d writes and reads beside them, p50 %.1f ms, p99 %.1f ms, resident %d -> at most %d MiB" %
-              (len(held), count, took[len(took) // 2] * 1000, took[len(took) * 99 // 100] * 1000, before >> 20, peak[0] >> 20))
+        print("     %s: %d connections, %d writes and reads beside them, p50 %.1f ms, p99 %.1f ms, resident %d -> at most %d MiB" %
+              ("https" if https else "http", len(held), count, took[len(took) // 2] * 1000, took[len(took) * 99 // 100] * 1000, before >> 20, peak[0] >> 20))
         assert count > 20 and took[len(took) * 99 // 100] < 2
         assert peak[0] - before < 1400 << 20, peak[0]
         assert all(b" 413 " in a for a in answers if a), answers
         assert node.ready() and node.stop() == 0
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_hostile_traffic_hurts_nobody_else():
+    """Silent connections, half headers, header bombs, huge bodies, noise on both ports; a client goes on meanwhile. For longer: RQ_HOSTILE_SECONDS."""
+    hostile_traffic(https=False)
+
+
+def test_hostile_traffic_over_tls_hurts_nobody_else():
+    """The same with TLS: half handshakes, whole ones for nothing, noise."""
+    hostile_traffic(https=True)
 
 
 def main():
