@@ -12,6 +12,7 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "cluster"))
 from harness import Cluster   # noqa: E402
+from security_test import Authority, folder, make, user, write_users   # noqa: E402
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PROGRAMS = {name: os.environ.get(name.upper(), os.path.join(TOP, "build/dev/bin", name)) for name in ("rqlited", "rqlite", "rqbench")}
@@ -58,6 +59,32 @@ class Rqbench(unittest.TestCase):
         done = subprocess.run([PROGRAMS["rqbench"], "-a", "127.0.0.1:1", "-n", "1000", "SELECT 1"], capture_output=True, text=True, timeout=60)
         self.assertEqual(done.returncode, 1)
         self.assertIn("connection refused", done.stdout)
+
+    def test_speaks_tls_and_names_a_user(self):
+        with folder() as (base, nodes):
+            ours, theirs = Authority(base, "ours"), Authority(base, "theirs")
+            cert, key = ours.issue("node")
+            client = ours.issue("client", cn="client")
+            auth = write_users(os.path.join(base, "auth.json"), [user("admin", "all"), user("reader", "query")])
+            node = make(base, nodes, "n1", ["-auth", auth, "-http-cert", cert, "-http-key", key, "-http-ca-cert", ours.ca, "-http-verify-client"],
+                        user=("admin", "pw-admin"), ca=ours.ca, client=client).start().wait_ready()
+            node.execute("CREATE TABLE t(v)")
+            insert = ("-n", "20", "-b", "3", "-c", "4", "INSERT INTO t VALUES(1)")
+            identity = ("-client-cert", client[0], "-client-key", client[1])
+            admin = ("-s", "-u", "admin:pw-admin")
+            for trust in (("-ca-cert", ours.ca), ("-insecure",)):
+                done = bench(node, *admin, *identity, *trust, *insert)
+                self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
+            self.assertEqual(node.rows("SELECT count(*) FROM t"), [[120]])
+            for wrong, text in (((*admin, *identity, "-ca-cert", theirs.ca), "the server's certificate is not trusted"),
+                                ((*admin, "-ca-cert", ours.ca), "client certificate"),
+                                (("-s", *identity, "-ca-cert", ours.ca), "status 401 Unauthorized"),
+                                (("-s", "-u", "reader:pw-reader", *identity, "-ca-cert", ours.ca), "status 401 Unauthorized")):
+                done = bench(node, *wrong, *insert)
+                self.assertEqual(done.returncode, 1, wrong)
+                self.assertIn(text, done.stdout)
+            self.assertEqual(node.rows("SELECT count(*) FROM t"), [[120]])
+            self.assertEqual(bench(node, "-s", "-u", "reader:pw-reader", *identity, "-ca-cert", ours.ca, "-p", "/db/query", "SELECT v FROM t").returncode, 0)
 
     def test_refuses_wrong_flags(self):
         for arguments, text in ((["-n", "0", "x"], "-n must be at least 1"), (["-c", "0", "x"], "-c must be between 1 and 4096"), (["-nope", "x"], "flag provided but not defined"),
