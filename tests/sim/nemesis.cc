@@ -213,8 +213,7 @@ void Nemesis::look_after() {
     node->kill(Loss::None, true);
     start_later(*node, milliseconds(20));
   }
-  if (over_ && at_peace()) return;
-  world_.after(milliseconds(400), [this] { look_after(); });
+  world_.after(milliseconds(400), [this] { look_after(); });     // also behind the last fault: what failed may show late
 }
 
 // ---- members

@@ -12,6 +12,7 @@ namespace {
 
 const std::string kDir = "/data", kLogDir = "/data/raft";
 constexpr Instant kRetry = milliseconds(200);
+constexpr Instant kHelloPause = milliseconds(500);
 constexpr std::uint64_t kCompareEvery = 16;    // indexes between two comparisons of whole databases
 
 // Listens on every node, so that results are compared; passes on to whoever really waits.
@@ -185,6 +186,7 @@ Node::Boot Node::boot() {
   mind_log();
   world_.note(node_id_ + " started, applied=" + std::to_string(applied.value));
   wake(world_.now());
+  if (moves_ > 0) say_hello();
   return Boot::Started;
 }
 
@@ -332,6 +334,18 @@ void Node::send(std::vector<raft::Message>&& messages) {
       }
     });
   }
+}
+
+// The transport connects to all members it knows, and says first who it is and where: so a node that moved is found by
+// those whose table is old, even when it has no message for them.
+void Node::say_hello() {
+  for (const replica::Member& peer : driver_->record().members.all()) {
+    Node* target = shared_.at_address(address_of(peer.raft_id));
+    const bool connected = target != nullptr && target != this && target->up() && target->raft_id() == peer.raft_id &&
+                           shared_.network.reaches(slot_, target->slot()) && shared_.network.reaches(target->slot(), slot_);
+    if (connected) target->note_address(raft_id_, member().raft_addr);
+  }
+  guard(kHelloPause, [this] { say_hello(); });
 }
 
 // As the transport does: the member table says where a peer is, unless the peer itself said otherwise since.

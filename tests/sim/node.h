@@ -164,6 +164,7 @@ class Node final : public replica::Outputs {
   void guard(Instant delay, std::function<void()> work);   // an event of this life
   std::string address_of(RaftId peer) const;
   void note_address(RaftId peer, const std::string& said);
+  void say_hello();
   void receive(std::vector<raft::Message>&& messages);
   void wake(Instant when);
   void run_raft();

@@ -111,9 +111,8 @@ class Run {
     clients_.probe([&] { probed = true; });
     while (!over() && !(probed && settled()) && world_.now() < end) world_.run_until(world_.now() + milliseconds(100));
     if (over()) return;
-    if (!probed) return world_.violated(otherwise + ": writes or reads are not answered");
-    if (settled()) return;
-    std::string state;
+    if (probed && settled()) return;
+    std::string state = probed ? "" : " writes or reads are not answered,";
     for (const auto& node : shared_.nodes)
       state += " " + node->name() + (node->up() ? " applied=" + std::to_string(node->applied().value) + " commit=" + std::to_string(node->driver().engine().commit().value) +
                                                       " term=" + std::to_string(node->driver().engine().term().value) + (node->leads() ? " leads" : "") +
