@@ -88,7 +88,8 @@ class Rqbench(unittest.TestCase):
 
     def test_refuses_wrong_flags(self):
         for arguments, text in ((["-n", "0", "x"], "-n must be at least 1"), (["-c", "0", "x"], "-c must be between 1 and 4096"), (["-nope", "x"], "flag provided but not defined"),
-                                ([], "Usage: rqbench"), (["a", "b"], "Usage: rqbench"), (["-p", "db", "x"], "-p must begin with /")):
+                                ([], "Usage: rqbench"), (["a", "b"], "Usage: rqbench"), (["-p", "db", "x"], "-p must begin with /"),
+                                (["-a", "host:port", "x"], "invalid port in address host:port")):
             done = bench(self.node, *arguments)
             self.assertEqual(done.returncode, 2, arguments)
             self.assertIn(text, done.stderr)

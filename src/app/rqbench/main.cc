@@ -41,6 +41,7 @@ struct Options {
   std::string statement;
 };
 
+constexpr auto kPatience = std::chrono::seconds(60);      // with one request
 constexpr std::int64_t kConnectionsMax = 4096, kBatchMax = 1'000'000;
 
 std::string problem_of(const Options& o) {
@@ -51,6 +52,7 @@ std::string problem_of(const Options& o) {
   if (o.duration.count() < 0) return "-d must not be negative";
   if (o.path.empty() || o.path[0] != '/') return "-p must begin with /";
   if (o.transport != "http") return "-t must be http";
+  if (const auto endpoint = shell::parse_host(o.address, o.https, 4001); !endpoint) return "-a: " + endpoint.error().text();
   return {};
 }
 
@@ -129,7 +131,6 @@ void Bench::send_all(shell::HttpClient& http, measure::Latencies& latencies) {
   if (options_.transaction) parameter("transaction");
   if (options_.queued) parameter("queue");
   const shell::HttpRequest request = request_for(target, options_.statement, options_.batch);
-  constexpr auto kPatience = std::chrono::seconds(60);
   constexpr int kInVainMax = 10;                     // one after the other: the server is gone
   for (int in_vain = 0; in_vain < kInVainMax && take_turn();) {
     const Steady::time_point begun = Steady::now();
@@ -158,7 +159,7 @@ int Bench::run() {
     clients.push_back(*std::move(made));
   }
   if (!options_.oneshot.empty()) {
-    const auto response = clients[0]->exchange(endpoint_, request_for("/db/execute", options_.oneshot, 1), {});
+    const auto response = clients[0]->exchange(endpoint_, request_for("/db/execute", options_.oneshot, 1), {.whole = kPatience, .silence = {}});
     if (!response) return refuse(response.error().text());
     if (const std::string wrong = error_in(*response); !wrong.empty()) return refuse(wrong);
   }
