@@ -25,7 +25,7 @@ constexpr int kCheckpointLock = 1;
 
 class Shim;
 
-enum class Role { Other, Database, Wal };
+enum class Role { Other, Database, Wal, Temporary };
 
 // What SQLite allocates for a file: ours, and behind it the base VFS's.
 struct ShimFile {
@@ -74,7 +74,7 @@ class Shim final : public ShimVfs {
   Result<> check_index();
   int shm_lock(ShimFile* file, int first, int count, int flags);
   int shm_unmap(ShimFile* file, int remove);
-  int note(int rc, const char* call);
+  int note(int rc, const char* call, Role role = Role::Other);
   int note(const Error& error);
   std::int64_t julian_ms() const { return julian_ms_; }
   sqlite3_vfs* base() const { return base_; }
@@ -138,31 +138,31 @@ int file_read(sqlite3_file* file, void* out, int size, sqlite3_int64 at) {
     if (const int rc = self->shim->flush(self); rc != SQLITE_OK) return rc;
   }
   const int rc = self->base->pMethods->xRead(self->base, out, size, at);
-  return rc == SQLITE_IOERR_SHORT_READ ? rc : self->shim->note(rc, "read");
+  return rc == SQLITE_IOERR_SHORT_READ ? rc : self->shim->note(rc, "read", self->role);
 }
 int file_write(sqlite3_file* file, const void* bytes, int size, sqlite3_int64 at) {
   ShimFile* self = of(file);
   if (self->role == Role::Wal) return self->shim->wal_write(self, static_cast<const char*>(bytes), size, at);
-  return self->shim->note(self->base->pMethods->xWrite(self->base, bytes, size, at), "write");
+  return self->shim->note(self->base->pMethods->xWrite(self->base, bytes, size, at), "write", self->role);
 }
 int file_truncate(sqlite3_file* file, sqlite3_int64 size) {
   ShimFile* self = of(file);
   if (self->role == Role::Wal) {
     if (const int rc = self->shim->flush(self); rc != SQLITE_OK) return rc;
   }
-  return self->shim->note(self->base->pMethods->xTruncate(self->base, size), "truncate");
+  return self->shim->note(self->base->pMethods->xTruncate(self->base, size), "truncate", self->role);
 }
 int file_sync(sqlite3_file* file, int flags) {
   ShimFile* self = of(file);
   if (self->role == Role::Wal) return self->shim->wal_sync(self, flags);
-  return self->shim->note(self->base->pMethods->xSync(self->base, flags), "sync");
+  return self->shim->note(self->base->pMethods->xSync(self->base, flags), "sync", self->role);
 }
 int file_size(sqlite3_file* file, sqlite3_int64* size) {
   ShimFile* self = of(file);
   if (self->role == Role::Wal) {
     if (const int rc = self->shim->flush(self); rc != SQLITE_OK) return rc;
   }
-  return self->shim->note(self->base->pMethods->xFileSize(self->base, size), "size");
+  return self->shim->note(self->base->pMethods->xFileSize(self->base, size), "size", self->role);
 }
 int file_lock(sqlite3_file* file, int level) { return of(file)->base->pMethods->xLock(of(file)->base, level); }
 int file_unlock(sqlite3_file* file, int level) { return of(file)->base->pMethods->xUnlock(of(file)->base, level); }
@@ -265,10 +265,10 @@ Result<> Shim::install() {
   return {};
 }
 
-int Shim::note(int rc, const char* call) {
+int Shim::note(int rc, const char* call, Role role) {
   if (rc == SQLITE_OK) return rc;
   const Errc code = (rc & 0xff) == SQLITE_FULL ? Errc::NoSpace : Errc::Io;
-  note(Error{code, std::string("database ") + call + ": " + sqlite3_errstr(rc)});
+  note(Error{code, std::string(role == Role::Temporary ? "temporary file " : "database ") + call + ": " + sqlite3_errstr(rc)});
   return rc;
 }
 
@@ -295,9 +295,10 @@ int Shim::open(sqlite3_filename name, sqlite3_file* file, int flags, int* out_fl
     // SQLite closes a file whose open failed if it has methods; ours would be called on nothing.
     if (self->base->pMethods) self->base->pMethods->xClose(self->base);
     self->head.pMethods = nullptr;
-    return note(rc, "open");
+    return note(rc, "open", name == nullptr ? Role::Temporary : Role::Other);
   }
   self->head.pMethods = &kMethods[self->base->pMethods->iVersion - 1];
+  if (name == nullptr) self->role = Role::Temporary;
   if (flags & SQLITE_OPEN_MAIN_DB) {
     self->role = Role::Database;
     if (!database_) database_ = self;

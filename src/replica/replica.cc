@@ -520,7 +520,7 @@ void Replica::apply_entry(const raft::Entry& entry, std::span<const std::shared_
   }
   for (const auto& waiter : waiters)
     if (waiter) waiter->failed({Errc::LeadershipLost, {}});
-  if (stalled) unstall(entry.index);
+  if (stalled && covered(entry.index)) unstall(entry.index);   // else the node stops, and nothing goes on
 }
 
 bool Replica::stall(bool already, Index index, const Error& error) {

@@ -72,6 +72,65 @@ def test_full_disk():
             assert n.rows("SELECT count(*) FROM t WHERE v=2") == [[1]]
 
 
+NO_TEMP = ["unshare", "-m", "sh", "-c", "mount --make-rprivate / && for d in /tmp /var/tmp; do mount --rbind $d $d && "
+           "mount -o remount,ro,bind $d || exit 1; done; cd /tmp && exec \"$@\"", "sh"]
+
+
+def with_rows(c, m, name):
+    os.makedirs(c.base)
+    n = c.nodes[0]
+    n.log_path = os.path.join(m.base, name + ".log")
+    return n
+
+
+FILL = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 60000) INSERT INTO t SELECT i, hex(randomblob(65)) FROM c"
+
+
+def test_no_folder_for_temporary_files_but_the_nodes_own():
+    """/tmp and the like are read-only, as in a container with a read-only root."""
+    with Mounts() as m:
+        base = m.mount("tmpfs", "data", "-t", "tmpfs", "-o", "size=200m")
+        if run(*NO_TEMP, "true").returncode != 0:
+            raise PermissionError("no mount namespaces")
+        assert run(*NO_TEMP, "sh", "-c", "touch /tmp/x || touch /var/tmp/x || touch x").returncode != 0
+        with Cluster(1, base=base + "/c") as c:
+            n = with_rows(c, m, "no-temp")
+            os.makedirs(n.dir + "/sqlite-temp")
+            leftover = n.dir + "/sqlite-temp/etilqs_0123"
+            open(leftover, "w").close()
+            n.start(prefix=NO_TEMP).wait_ready()
+            assert not os.path.exists(leftover)
+            n.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v)", FILL, "CREATE INDEX t_v ON t(v)")
+            assert n.request("POST", "/db/execute", ["VACUUM"])[0] == 200
+            assert n.rows("SELECT count(*) FROM (SELECT v || id AS w FROM t ORDER BY w LIMIT -1 OFFSET 10)") == [[59990]]
+            assert "apply stopped" not in n.log(), n.log()[-2000:]
+            assert os.listdir(n.dir + "/sqlite-temp") == []
+
+
+def test_temporary_files_elsewhere():
+    """SQLITE_TMPDIR is obeyed, refused when it can't be, and named in the log when it is full."""
+    with Mounts() as m:
+        base = m.mount("tmpfs", "data", "-t", "tmpfs", "-o", "size=200m")
+        small = m.mount("tmpfs", "small", "-t", "tmpfs", "-o", "size=1m")
+        with Cluster(1, base=base + "/c") as c:
+            n = with_rows(c, m, "elsewhere")
+            n.start(prefix=["env", "SQLITE_TMPDIR=/nowhere"])
+            assert n.process.wait(10) == 1
+            assert "SQLITE_TMPDIR is /nowhere, which is no folder that can be written" in n.log(), n.log()[-2000:]
+            n.start(prefix=["env", "SQLITE_TMPDIR=" + small]).wait_ready()
+            n.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v)", FILL)
+            assert refused(n, "CREATE INDEX t_v ON t(v)", "temporary file write: database or disk is full")
+            wait_for(lambda: "temporary file write: database or disk is full" in n.log(), "the log to name the cause")
+            n.stop()
+            assert "apply goes on" not in n.log(), n.log()[-2000:]
+            n.start(prefix=["env", "SQLITE_TMPDIR=" + small])
+            wait_for(lambda: n.log().count("apply stopped") == 2, "the entry is tried again")
+            subprocess.check_call(["mount", "-o", "remount,size=100m", small])
+            n.wait_ready()
+            assert "apply goes on" in n.log()
+            assert n.rows("SELECT count(*) FROM sqlite_schema WHERE name='t_v'") == [[1]]
+
+
 class FailingDisk:
     """An ext4 file system on a device that is larger than what holds it: beyond that, writes fail with EIO, and ext4 goes
     read-only."""

@@ -11,6 +11,7 @@
 #include "import/import.h"
 #include "import/placement.h"
 #include "io/posix_disk.h"
+#include "store/temp_folder.h"
 
 namespace rq::app {
 namespace {
@@ -121,7 +122,7 @@ void tell_next_steps(const import::Report& report, const std::string& target) {
 Result<> require_empty(io::Disk& disk, const std::string& dir) {
   RQ_TRY(const std::vector<std::string> names, disk.list(dir));
   for (const std::string& name : names)
-    if (name != "lock" && name != "lost+found" && name != "import.staging") return fail(Errc::BadRequest, dir + " is not empty (it holds " + name + ")");
+    if (name != "lock" && name != "lost+found" && name != "import.staging" && name != store::kTempFolder) return fail(Errc::BadRequest, dir + " is not empty (it holds " + name + ")");
   return {};
 }
 
@@ -146,6 +147,7 @@ Result<> run_import(io::Disk& disk, const Arguments& arguments) {
     return {};
   }
   RQ_CHECK(require_empty(disk, arguments.target));
+  RQ_CHECK(store::set_temp_folder(disk, arguments.target));
   SystemClock clock;
   SystemRng rng;
   Teller teller(clock, [](const std::string& text) { std::fprintf(stderr, "%s\n", text.c_str()); }, nullptr);

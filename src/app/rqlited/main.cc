@@ -37,6 +37,7 @@
 #include "store/node_file.h"
 #include "store/recover.h"
 #include "store/store.h"
+#include "store/temp_folder.h"
 #include "transport/transport.h"
 
 namespace {
@@ -175,6 +176,7 @@ void Server::prepare_directory() {
   const Result<bool> foreign = app::settle_imports(disk_, options_.data_dir, metrics_);
   if (!foreign) die("failed to open store: " + foreign.error().text());
   to_import_ = *foreign;
+  if (const Result<> set = store::set_temp_folder(disk_, options_.data_dir); !set) die("failed to open store: " + set.error().text());
   preexisting_ = to_import_ || disk_.exists(options_.data_dir + "/node.json").value_or(false);
   log::info("rqlited", (preexisting_ ? "preexisting node state detected in " : "no preexisting node state detected in ") + options_.data_dir +
                            (preexisting_ ? "" : ", node may be bootstrapping"));
