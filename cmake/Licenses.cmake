@@ -1,4 +1,4 @@
-# rq_write_licenses(OUT): writes a C++ source that defines `extern const std::string_view rq_licenses`, the notices of all that
+# rq_write_licenses(OUT): writes OUT.txt, and OUT.cc, a C++ source that defines rq::app::licenses(): the notices of all that
 # is linked into rqlited: ours, those of the crates, and those of Debian's packages as their copyright files say.
 set(RQ_LICENSES_OF_PACKAGES "libssl-dev;libprotobuf-dev;rapidjson-dev;libspdlog-dev;libfmt-dev;libxxhash-dev;zlib1g-dev;libzstd-dev;libc-ares-dev;libexpected-dev;libcrypt-dev")
 set(RQ_LICENSES_OF_CRATES "raft-0.7;raft-proto;protobuf-2;bytes;slog;fxhash;byteorder;getset;rand-0.8;rand_chacha;rand_core;ppv-lite86;getrandom;cfg-if;libc;bitflags;thiserror-1;serde_core;erased-serde;memchr;anyhow;zerocopy-0")
@@ -42,6 +42,7 @@ function(rq_write_licenses out)
       string(APPEND text "\n======== crate ${name}\n\nMIT or Apache-2.0, as its Cargo.toml says.\n")
     endif()
   endforeach()
+  file(WRITE ${out}.txt "${text}")
   # In pieces: no compiler has to take a literal of 100 kB.
   set(source "#include \"app/rqlited/licenses.h\"\n\nnamespace rq::app {\nstd::string_view licenses() {\n  static constexpr std::string_view text =\n")
   string(LENGTH "${text}" length)
@@ -53,10 +54,10 @@ function(rq_write_licenses out)
   endwhile()
   string(APPEND source ";\n  return text;\n}\n}  // namespace rq::app\n")
   set(old "")
-  if(EXISTS ${out})
-    file(READ ${out} old)
+  if(EXISTS ${out}.cc)
+    file(READ ${out}.cc old)
   endif()
   if(NOT "${old}" STREQUAL "${source}")
-    file(WRITE ${out} "${source}")
+    file(WRITE ${out}.cc "${source}")
   endif()
 endfunction()

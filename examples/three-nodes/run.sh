@@ -3,12 +3,21 @@
 # RQLITED and RQLITE name the programs; PORT is the first of six ports (4001).
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-top=$(cd "$here/../.." && pwd)
-rqlited=${RQLITED:-$top/build/release/bin/rqlited}
-rqlite=${RQLITE:-$top/build/release/bin/rqlite}
+built=$here/../../build/release/bin
+program() {                  # program NAME: of this checkout, or else the installed one
+  if [ -x "$built/$1" ]; then echo "$built/$1"; else command -v "$1" || echo "$1"; fi
+}
+rqlited=${RQLITED:-$(program rqlited)}
+rqlite=${RQLITE:-$(program rqlite)}
 first=${PORT:-4001}
+case ${1:-} in
+  -h | --help)
+    sed -n 's/^# //p' "$0"
+    echo "rqlited: $rqlited"
+    exit ;;
+esac
 folder=${1:-$(mktemp -d)}
-[ -x "$rqlited" ] || { echo "$rqlited isn't there: ./dev build makes it" >&2; exit 1; }
+command -v "$rqlited" > /dev/null || { echo "rqlited is neither built (./dev build) nor installed" >&2; exit 1; }
 
 mkdir -p "$folder"
 "$here/make-certificates.sh" "$folder/tls" 127.0.0.1

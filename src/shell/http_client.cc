@@ -58,7 +58,7 @@ std::string tls_reason(const error_code& ec) {
   const auto code = static_cast<unsigned long>(ec.value());
   switch (ERR_GET_REASON(code)) {
     case SSL_R_WRONG_VERSION_NUMBER: return "TLS: the server doesn't speak HTTPS";
-    case SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED: return "TLS: the server requires a client certificate (flags -d and -k)";
+    case SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED: return "TLS: the server requires a client certificate";
     default: break;
   }
   const char* text = ERR_reason_error_string(code);

@@ -4,19 +4,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <utility>
 
 namespace rq::store {
 namespace {
 
-constexpr const char* kEnvironment = "SQLITE_TMPDIR";
 constexpr std::string_view kSqlitesNames = "etilqs_";
 
 Result<> require_writable(const std::string& folder) {
   struct stat facts {};
   if (::stat(folder.c_str(), &facts) == 0 && S_ISDIR(facts.st_mode) && ::access(folder.c_str(), W_OK | X_OK) == 0) return {};
-  return fail(Errc::BadRequest, std::string(kEnvironment) + " is " + folder + ", which is no folder that can be written");
+  return fail(Errc::BadRequest, "SQLITE_TMPDIR is " + folder + ", which is no folder that can be written");
 }
 
 Result<> make_empty(io::Disk& disk, const std::string& folder) {
@@ -29,11 +27,10 @@ Result<> make_empty(io::Disk& disk, const std::string& folder) {
 
 }  // namespace
 
-Result<> set_temp_folder(io::Disk& disk, const std::string& data_dir) {
-  const char* given = std::getenv(kEnvironment);
-  const bool elsewhere = given != nullptr && *given != '\0';
-  const std::string folder = elsewhere ? given : data_dir + "/" + kTempFolder;
-  RQ_CHECK(elsewhere ? require_writable(folder) : make_empty(disk, folder));
+Result<> set_temp_folder(io::Disk& disk, const std::string& data_dir, const char* elsewhere) {
+  const bool given = elsewhere != nullptr && *elsewhere != '\0';
+  const std::string folder = given ? elsewhere : data_dir + "/" + kTempFolder;
+  RQ_CHECK(given ? require_writable(folder) : make_empty(disk, folder));
   char* copy = sqlite3_mprintf("%s", folder.c_str());
   if (copy == nullptr) return fail(Errc::Internal, "out of memory");
   sqlite3_free(std::exchange(sqlite3_temp_directory, copy));

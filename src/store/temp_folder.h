@@ -15,8 +15,8 @@ namespace rq::store {
 
 inline constexpr const char* kTempFolder = "sqlite-temp";     // in the data directory
 
-// Makes and empties the folder and names it to SQLite. When the environment has SQLITE_TMPDIR, that one is taken, as users of
-// SQLite know it; Errc::BadRequest when it is no folder that can be written.
-Result<> set_temp_folder(io::Disk& disk, const std::string& data_dir);
+// Makes and empties the folder and names it to SQLite. `elsewhere`, the environment's SQLITE_TMPDIR as users of SQLite know it,
+// is taken instead unless it is null or empty; Errc::BadRequest when it is no folder that can be written.
+Result<> set_temp_folder(io::Disk& disk, const std::string& data_dir, const char* elsewhere);
 
 }  // namespace rq::store

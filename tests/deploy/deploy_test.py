@@ -4,6 +4,8 @@
 usage: deploy_test.py [unittest arguments]     (RQLITED, RQLITE: the programs)
 """
 import base64
+import contextlib
+import fcntl
 import json
 import os
 import re
@@ -11,6 +13,7 @@ import shutil
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import tempfile
@@ -110,7 +113,7 @@ class Examples(unittest.TestCase):
     def test_every_flag_exists(self):
         flags = known_flags()
         self.assertIn("bootstrap-expect", flags)
-        for name in ("examples/kubernetes/rqlite.yaml", "examples/three-nodes/rqlited.default", "examples/three-nodes/run.sh", "packaging/debian/root/etc/default/rqlited"):
+        for name in ("examples/kubernetes/rqlite.yaml", "examples/three-nodes/rqlited.default", "examples/three-nodes/run.sh", "packaging/debian/rqlited.default"):
             with open(os.path.join(TOP, name)) as f:
                 text = f.read()
             used = set(re.findall(r'(?:^| |")-([a-z]+(?:-[a-z]+)+)(?=[ =])', text, re.M))
@@ -125,6 +128,16 @@ class Examples(unittest.TestCase):
         with open(os.path.join(TOP, "examples/kubernetes/rqlite.yaml")) as f:
             kinds = [document["kind"] for document in yaml.safe_load_all(f)]
         self.assertEqual(kinds, ["Service", "Service", "PodDisruptionBudget", "StatefulSet"])
+
+    def test_kubernetes(self):
+        """Three pods' commands, as the YAML says, with the entry script and the example's users and certificates."""
+        for program in ("openssl", "curl", "unshare"):
+            if shutil.which(program) is None:
+                self.skipTest("no " + program)
+        if subprocess.run(["unshare", "-n", "-m", "true"], capture_output=True).returncode != 0:
+            self.skipTest("no right to make namespaces")
+        done = subprocess.run(["unshare", "-n", "-m", sys.executable, os.path.abspath(__file__), "Pods.inside"], capture_output=True, text=True, timeout=200)
+        self.assertEqual(done.returncode, 0, done.stdout[-3000:] + done.stderr[-3000:])
 
     def test_users_of_the_example(self):
         with open(os.path.join(TOP, "examples/three-nodes/users.json")) as f:
@@ -170,11 +183,102 @@ class Examples(unittest.TestCase):
                 process.stdout.close()
 
 
+class Pods(unittest.TestCase):
+    """Runs in a network and a mount namespace of its own (Examples.test_kubernetes): the pods have an address each on loopback, /etc/hosts
+    is their DNS."""
+
+    def inside(self):
+        with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as s:
+            fcntl.ioctl(s, 0x8914, struct.pack("16sh14x", b"lo", 0x49))       # SIOCSIFFLAGS: up, loopback, running
+        subprocess.check_call(["mount", "--make-rprivate", "/"])
+        folder = tempfile.mkdtemp(prefix="rq-deploy-")
+        self.addCleanup(shutil.rmtree, folder)
+        pods = ["rqlite-%d" % n for n in range(3)]
+        names = ["%s.rqlite-nodes" % pod for pod in pods]
+        with open(folder + "/hosts", "w") as f:
+            f.write("127.0.0.1 localhost\n" + "".join("127.0.9.%d %s\n" % (n + 1, name) for n, name in enumerate(names)) + "127.0.9.3 rqlite\n")
+        subprocess.check_call(["mount", "--bind", folder + "/hosts", "/etc/hosts"])
+        subprocess.check_call([os.path.join(TOP, "examples/three-nodes/make-certificates.sh"), folder + "/made", ",".join(["rqlite-nodes", "rqlite"] + names)],
+                              stdout=subprocess.DEVNULL)
+        for name, file in (("ca.pem", "ca.pem"), ("node.pem", "rqlite-nodes.pem"), ("node.key", "rqlite-nodes.key")):
+            os.makedirs(folder + "/tls", exist_ok=True)
+            os.rename(folder + "/made/" + file, folder + "/tls/" + name)
+        os.makedirs(folder + "/users")
+        shutil.copy(os.path.join(TOP, "examples/three-nodes/users.json"), folder + "/users")
+        with open(os.path.join(TOP, "examples/kubernetes/rqlite.yaml")) as f:
+            arguments = re.findall(r"^ {12}- (-\S+)$", f.read(), re.M)
+        self.assertGreater(len(arguments), 10)
+        os.symlink(RQLITED, folder + "/rqlited")
+        processes = []
+        try:
+            for n, pod in enumerate(pods):
+                environment = {"PATH": folder + ":/usr/bin:/bin", "DATA_DIR": "%s/%s" % (folder, pod), "NODE_ID": pod,
+                               "HTTP_ADDR": "127.0.9.%d:4001" % (n + 1), "RAFT_ADDR": "127.0.9.%d:4002" % (n + 1)}
+                command = [a.replace("$(POD)", pod).replace("/etc/rqlite", folder) for a in arguments]
+                log = open("%s/%s.log" % (folder, pod), "wb")
+                processes.append(subprocess.Popen(["sh", ENTRY, *command], stdout=log, stderr=log, env=environment))
+                log.close()
+            end = time.monotonic() + 60
+            while any(self.curl(folder, "-w", "%{http_code}", "-o", folder + "/ready", "https://%s:4001/readyz" % name) != "200" for name in names):
+                if time.monotonic() > end or any(p.poll() is not None for p in processes):
+                    self.fail("not ready:\n" + "".join(open("%s/%s.log" % (folder, pod)).read()[-1500:] for pod in pods))
+                time.sleep(0.1)
+            written = self.curl(folder, "-u", "app:change-me-app", "-H", "Content-Type: application/json", "-d", '["CREATE TABLE t(v)", "INSERT INTO t VALUES(7)"]',
+                                "https://rqlite:4001/db/execute")
+            self.assertIn('"rows_affected":1', written)
+            for name in names:
+                self.assertIn("[[7]]", self.curl(folder, "-u", "app:change-me-app", "https://%s:4001/db/query?level=linearizable&q=SELECT%%20v%%20FROM%%20t" % name))
+            self.assertIn("rqlite_raft", self.curl(folder, "-u", "prometheus:change-me-prometheus", "https://rqlite:4001/metrics"))
+            nodes = json.loads(self.curl(folder, "-u", "admin:change-me-admin", "https://rqlite:4001/nodes?ver=2"))["nodes"]
+            self.assertEqual([(node["id"], node["reachable"]) for node in nodes], [(pod, True) for pod in pods])
+        finally:
+            for process in processes:
+                process.send_signal(signal.SIGTERM)
+            begun = time.monotonic()
+            codes = [process.wait(20) for process in processes]
+        self.assertEqual(codes, [0, 0, 0])
+        self.assertLess(time.monotonic() - begun, 5)
+
+    def curl(self, folder, *arguments):
+        return subprocess.run(["curl", "-s", "--cacert", folder + "/tls/ca.pem", *arguments], capture_output=True, text=True, timeout=30).stdout
+
+
+class Installation(unittest.TestCase):
+    def test_modes_and_contents(self):
+        build = os.path.dirname(os.path.dirname(os.path.abspath(RQLITED)))
+        if not os.path.exists(build + "/cmake_install.cmake"):
+            self.skipTest("the programs lie in no build folder")
+        with tempfile.TemporaryDirectory(prefix="rq-deploy-") as prefix:
+            done = subprocess.run(["sh", "-c", 'umask 077 && exec cmake --install "$1" --prefix "$2"', "sh", build, prefix + "/usr"], capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            found = {}          # folders are as the umask says, files are not
+            for folder, _, names in os.walk(prefix + "/usr"):
+                for name in names:
+                    path = os.path.join(folder, name)
+                    found[os.path.relpath(path, prefix)] = os.stat(path).st_mode & 0o777
+            programs = {"usr/bin/rqlited", "usr/bin/rqlite", "usr/bin/rqbench"}
+            self.assertLessEqual(programs | {"usr/lib/systemd/system/rqlited.service", "usr/share/doc/rqlite/copyright"}, set(found))
+            for path, mode in found.items():
+                self.assertEqual(mode, 0o755 if path in programs or path.endswith(".sh") else 0o644, path)
+            with open(prefix + "/usr/share/doc/rqlite/copyright") as f:
+                text = f.read()
+            for words in ("MIT", "OpenSSL", "Boost", "zlib", "crate raft"):
+                self.assertIn(words, text)
+            self.check_example(prefix + "/usr")
+
+    def check_example(self, usr):
+        """The installed example finds the installed programs."""
+        script = usr + "/share/doc/rqlite/examples/three-nodes/run.sh"
+        done = subprocess.run([script, "-h"], capture_output=True, text=True, env={"PATH": usr + "/bin:/usr/bin:/bin"})
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn("rqlited: %s/bin/rqlited" % usr, done.stdout)
+
+
 class Unit(unittest.TestCase):
     def test_is_well_formed(self):
         if shutil.which("systemd-analyze") is None:
             self.skipTest("no systemd-analyze")
-        path = os.path.join(TOP, "packaging/debian/root/usr/lib/systemd/system/rqlited.service")
+        path = os.path.join(TOP, "packaging/rqlited.service")
         done = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True)
         wrong = [line for line in done.stderr.splitlines() if "rqlited.service" in line and "is not executable" not in line]
         self.assertEqual(wrong, [])

@@ -6,8 +6,10 @@ usage: tools_test.py [unittest arguments]     (RQLITED, RQLITE, RQBENCH: the pro
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "cluster"))
@@ -60,6 +62,15 @@ class Rqbench(unittest.TestCase):
         self.assertEqual(done.returncode, 1)
         self.assertIn("connection refused", done.stdout)
 
+    def test_ends_in_time_when_an_answer_never_comes(self):
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen()
+            begun = time.monotonic()
+            done = subprocess.run([PROGRAMS["rqbench"], "-a", "127.0.0.1:%d" % silent.getsockname()[1], "-d", "100ms", "SELECT 1"], capture_output=True, text=True, timeout=60)
+            self.assertEqual(done.returncode, 1)
+            self.assertLess(time.monotonic() - begun, 20)
+
     def test_speaks_tls_and_names_a_user(self):
         with folder() as (base, nodes):
             ours, theirs = Authority(base, "ours"), Authority(base, "theirs")
@@ -89,7 +100,7 @@ class Rqbench(unittest.TestCase):
     def test_refuses_wrong_flags(self):
         for arguments, text in ((["-n", "0", "x"], "-n must be at least 1"), (["-c", "0", "x"], "-c must be between 1 and 4096"), (["-nope", "x"], "flag provided but not defined"),
                                 ([], "Usage: rqbench"), (["a", "b"], "Usage: rqbench"), (["-p", "db", "x"], "-p must begin with /"),
-                                (["-a", "host:port", "x"], "invalid port in address host:port")):
+                                (["-a", "host:port", "x"], "invalid port in address host:port"), (["-a", "http://host:4001", "x"], "-a is HOST:PORT, without http://")):
             done = bench(self.node, *arguments)
             self.assertEqual(done.returncode, 2, arguments)
             self.assertIn(text, done.stderr)

@@ -42,6 +42,7 @@ struct Options {
 };
 
 constexpr auto kPatience = std::chrono::seconds(60);      // with one request
+constexpr auto kPatienceAtEnd = std::chrono::seconds(5);  // behind -d, with those under way
 constexpr std::int64_t kConnectionsMax = 4096, kBatchMax = 1'000'000;
 
 std::string problem_of(const Options& o) {
@@ -52,6 +53,7 @@ std::string problem_of(const Options& o) {
   if (o.duration.count() < 0) return "-d must not be negative";
   if (o.path.empty() || o.path[0] != '/') return "-p must begin with /";
   if (o.transport != "http") return "-t must be http";
+  if (o.address.find('/') != std::string::npos) return "-a is HOST:PORT, without http:// or a path (flags -s and -p)";
   if (const auto endpoint = shell::parse_host(o.address, o.https, 4001); !endpoint) return "-a: " + endpoint.error().text();
   return {};
 }
@@ -134,7 +136,9 @@ void Bench::send_all(shell::HttpClient& http, measure::Latencies& latencies) {
   constexpr int kInVainMax = 10;                     // one after the other: the server is gone
   for (int in_vain = 0; in_vain < kInVainMax && take_turn();) {
     const Steady::time_point begun = Steady::now();
-    const auto response = http.exchange(endpoint_, request, {.whole = kPatience, .silence = {}});
+    Steady::duration patience = kPatience;
+    if (options_.duration.count() > 0) patience = std::min(patience, end_ - begun + kPatienceAtEnd);
+    const auto response = http.exchange(endpoint_, request, {.whole = patience, .silence = {}});
     latencies.record(Steady::now() - begun);
     in_vain = response ? 0 : in_vain + 1;
     if (!response) note_error(response.error().text());

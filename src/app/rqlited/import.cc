@@ -2,7 +2,10 @@
 // Exit code of the command 0: imported; 1: not, and nothing has changed; 2: wrong flags.
 #include "app/rqlited/import.h"
 
+#include <algorithm>
+#include <array>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 
 #include "app/rqlited/commands.h"
@@ -121,8 +124,9 @@ void tell_next_steps(const import::Report& report, const std::string& target) {
 
 Result<> require_empty(io::Disk& disk, const std::string& dir) {
   RQ_TRY(const std::vector<std::string> names, disk.list(dir));
+  constexpr std::array kNoData = {"lock", "lost+found", "import.staging", store::kTempFolder};
   for (const std::string& name : names)
-    if (name != "lock" && name != "lost+found" && name != "import.staging" && name != store::kTempFolder) return fail(Errc::BadRequest, dir + " is not empty (it holds " + name + ")");
+    if (std::find(kNoData.begin(), kNoData.end(), name) == kNoData.end()) return fail(Errc::BadRequest, dir + " is not empty (it holds " + name + ")");
   return {};
 }
 
@@ -147,7 +151,7 @@ Result<> run_import(io::Disk& disk, const Arguments& arguments) {
     return {};
   }
   RQ_CHECK(require_empty(disk, arguments.target));
-  RQ_CHECK(store::set_temp_folder(disk, arguments.target));
+  RQ_CHECK(store::set_temp_folder(disk, arguments.target, std::getenv("SQLITE_TMPDIR")));
   SystemClock clock;
   SystemRng rng;
   Teller teller(clock, [](const std::string& text) { std::fprintf(stderr, "%s\n", text.c_str()); }, nullptr);

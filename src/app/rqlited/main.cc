@@ -176,7 +176,8 @@ void Server::prepare_directory() {
   const Result<bool> foreign = app::settle_imports(disk_, options_.data_dir, metrics_);
   if (!foreign) die("failed to open store: " + foreign.error().text());
   to_import_ = *foreign;
-  if (const Result<> set = store::set_temp_folder(disk_, options_.data_dir); !set) die("failed to open store: " + set.error().text());
+  const Result<> temp = store::set_temp_folder(disk_, options_.data_dir, std::getenv("SQLITE_TMPDIR"));
+  if (!temp) die("failed to open store: " + temp.error().text());
   preexisting_ = to_import_ || disk_.exists(options_.data_dir + "/node.json").value_or(false);
   log::info("rqlited", (preexisting_ ? "preexisting node state detected in " : "no preexisting node state detected in ") + options_.data_dir +
                            (preexisting_ ? "" : ", node may be bootstrapping"));
