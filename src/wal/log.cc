@@ -201,6 +201,7 @@ class DiskLog final : public Log {
   bool dirty_ = false;
   std::deque<std::string> dropped_;     // segments that compact() has yet to remove, oldest first; its thread alone
   bool beginning_cut_ = false;          // replay: by compact(), not by a snapshot
+  std::optional<Membership> snapshot_membership_;   // replay: of a snapshot whose mark is to come
   bool spare_ready_ = false, spare_failed_ = false;
   std::uint64_t spare_capacity_ = 0;
   std::optional<Error> stopped_;
@@ -319,12 +320,16 @@ Result<> DiskLog::apply(const Parsed& record, const Segment& segment, std::uint6
     case RecordType::Membership: {
       Membership membership{.index = header.index};
       if (!decode(record.payload, membership)) return damaged(segment, offset, "bad membership");
-      state_.membership = std::move(membership);
+      // Of a snapshot: its mark comes next, or was lost with the power. Then all is as before.
+      if (membership.index > state_.last) snapshot_membership_ = std::move(membership);
+      else state_.membership = std::move(membership);
       return {};
     }
     case RecordType::Snapshot:
       beginning_cut_ = false;
       state_.begin_behind({header.index, header.term});
+      if (snapshot_membership_ && snapshot_membership_->index == header.index) state_.membership = *std::move(snapshot_membership_);
+      snapshot_membership_.reset();
       return {};
     case RecordType::End:
       break;
@@ -427,11 +432,14 @@ std::string DiskLog::compose(const Batch& batch, Segment& segment) {
     header.synced = synced;
     append_record(out, segment.header, segment.end + out.size(), header, payload);
   };
+  const auto add_membership = [&] { add({.type = RecordType::Membership, .index = batch.membership->index}, encode(*batch.membership)); };
+  // A snapshot's membership goes in front of its mark: whatever power takes of the batch, the mark is not there without it.
+  if (batch.snapshot && batch.membership) add_membership();
   if (batch.snapshot) add({.type = RecordType::Snapshot, .term = batch.snapshot->term, .index = batch.snapshot->index}, {});
   if (batch.hard_state) add({.type = RecordType::HardState}, encode(*batch.hard_state));
   for (const Entry& entry : batch.entries)
     add({.type = RecordType::Entry, .entry_type = static_cast<std::uint8_t>(entry.type), .term = entry.term, .index = entry.index}, *entry.payload);
-  if (batch.membership) add({.type = RecordType::Membership, .index = batch.membership->index}, encode(*batch.membership));
+  if (!batch.snapshot && batch.membership) add_membership();
   return out;
 }
 
@@ -462,6 +470,7 @@ Result<> DiskLog::append(const Batch& batch) {
   if (batch.snapshot) {
     state_.begin_behind(*batch.snapshot);
     at += record_bytes(0);
+    if (batch.membership) at += record_bytes(encode(*batch.membership).size());
   }
   if (batch.hard_state) {
     state_.hard_state = *batch.hard_state;

@@ -43,12 +43,13 @@ struct SnapshotMark {
   Term term;
 };
 
-// Written in this order, durable together at the next sync().
+// Written in this order, durable together at the next sync(). Before that a crash may leave any beginning of it; but never a
+// snapshot mark without the membership beside it.
 struct Batch {
   std::optional<SnapshotMark> snapshot;         // drops all entries; the log begins behind it
   std::span<const raft::Entry> entries;
   std::optional<raft::HardState> hard_state;
-  std::optional<Membership> membership;
+  std::optional<Membership> membership;         // with a snapshot: as of its index; else at most the last entry's
 };
 
 struct Recovered {

@@ -89,7 +89,8 @@ Step random_step(SeededRng& rng, const Model& model, std::uint64_t& term) {
   for (std::uint64_t n = rng.below(5); n > 0; --n)
     step.entries.push_back(entry(index++, term, std::string(rng.below(rng.below(10) == 0 ? 5000 : 200), static_cast<char>('a' + rng.below(26))),
                                  rng.below(20) == 0 ? raft::EntryType::ConfChange : raft::EntryType::Normal));
-  if (rng.below(15) == 0) step.membership = Membership{Index{model.last()}, {.voters = {RaftId{rng.below(9) + 1}}}, std::string(rng.below(300), 'm')};
+  const std::uint64_t last = step.entries.empty() ? model.last() : std::min(model.last(), step.entries.back().index.value);
+  if (rng.below(15) == 0) step.membership = Membership{Index{last}, {.voters = {RaftId{rng.below(9) + 1}}}, std::string(rng.below(300), 'm')};
   return step;
 }
 
@@ -210,6 +211,45 @@ TEST(Log, SurvivesACutAtEveryByteOfTheLastBatch) {
       EXPECT_GE(opened->recovered.last.value, 2u);
       EXPECT_EQ(*opened->log->read(Index{2}, Index{2}, 1)->front().payload, "acknowledged");
     }
+  }
+}
+
+// A snapshot replaces a log: what power leaves of it is all that was before, or the snapshot with its membership.
+TEST(Log, ASnapshotMarkIsNeverThereWithoutItsMembership) {
+  for (const bool empty : {true, false}) {
+    MemoryDisk disk;
+    const Membership before{Index{1}, {.voters = {RaftId{7}}}, "members"}, behind{Index{50}, {.voters = {RaftId{7}, RaftId{8}}}, std::string(900, 'm')};
+    {
+      auto opened = must_open(disk);
+      if (!empty) {
+        ASSERT_TRUE(opened.log->append(kBootstrap));
+        ASSERT_TRUE(opened.log->append({.entries = std::vector<Entry>{entry(2, 1, "two")}}));
+      } else {
+        ASSERT_TRUE(opened.log->append({.entries = {}, .hard_state = HardState{Term{1}, RaftId{9}, Index{0}}}));
+      }
+      ASSERT_TRUE(opened.log->sync());
+      ASSERT_TRUE(opened.log->append({.snapshot = SnapshotMark{Index{50}, Term{3}}, .entries = {}, .hard_state = HardState{Term{3}, {}, Index{50}}, .membership = behind}));
+    }
+    const std::string path = newest_segment(disk);
+    const std::string whole = disk.contents(path);
+    const std::size_t end = whole.find_last_not_of('\0') + 1;
+    int with = 0, without = 0;
+    for (std::size_t cut = end; cut > 64; --cut) {
+      disk.overwrite(path, whole.substr(0, cut) + std::string(whole.size() - cut, '\0'));
+      auto opened = Log::open(disk, kDir, kSmall);
+      if (!opened) continue;                      // cut into what was synced
+      const Recovered& recovered = opened->recovered;
+      if (recovered.snapshot.index == Index{50}) {
+        EXPECT_EQ(recovered.membership, behind) << cut;
+        ++with;
+      } else {
+        EXPECT_EQ(recovered.membership, empty || recovered.snapshot.index.value == 0 ? Membership{} : before) << cut;
+        EXPECT_EQ(recovered.snapshot.index, recovered.membership.index) << cut;
+        ++without;
+      }
+    }
+    EXPECT_GT(with, 30);
+    EXPECT_GT(without, 900);
   }
 }
 

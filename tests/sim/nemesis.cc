@@ -279,6 +279,9 @@ void Nemesis::move(Node& node) {
   join(node);
 }
 
+// Whether its membership is the newest there is: one who leads no more may not know yet.
+bool Nemesis::knows_all(Node& leader) { return leader.driver().engine().commit() >= shared_.checks.last_committed(); }
+
 // Asks whoever leads until the table shows the node as it is, with the role it is to have.
 void Nemesis::join(Node& node) {
   changing_ = true;
@@ -288,7 +291,7 @@ void Nemesis::join(Node& node) {
     const replica::Member* known = leader->driver().record().members.find(wanted.raft_id);
     const raft::ConfState& conf = leader->driver().conf();
     const bool there = known != nullptr && *known == wanted && !conf.joint() && (wanted.read_replica ? conf.contains(wanted.raft_id) : conf.is_voter(wanted.raft_id));
-    if (there) {
+    if (there && knows_all(*leader)) {
       world_.note(node.name() + " is a member as wanted");
       changing_ = false;
       return;
@@ -305,7 +308,7 @@ void Nemesis::remove(Node& node) {
   Node* leader = shared_.leader();
   if (leader != nullptr) {
     const raft::ConfState& conf = leader->driver().conf();
-    if (!conf.joint() && !conf.contains(node.raft_id())) {
+    if (!conf.joint() && !conf.contains(node.raft_id()) && knows_all(*leader)) {
       world_.note(node.name() + " is removed");
       if (node.up()) node.kill(Loss::None, true);
       changing_ = false;

@@ -37,6 +37,7 @@ class Nemesis {
   void remove(Node& node);
   void join(Node& node);
   bool may_lose_a_disk();
+  bool knows_all(Node& leader);
   test::MemoryDisk::Loss some_loss() { return static_cast<test::MemoryDisk::Loss>(world_.below(4)); }
 
   Shared& shared_;
