@@ -117,6 +117,8 @@ int read_character(EditLine* edit, wchar_t* out) {
     if (got <= 0) return 0;
     const std::size_t used = std::mbrtowc(out, &byte, 1, &state);
     if (used == static_cast<std::size_t>(-2)) continue;
+    // Ctrl-D typed while no line was read: the terminal in its normal mode took it for the end and keeps a zero in its place.
+    if (const LineInfo* typed = el_line(edit); byte == 0 && typed->lastchar == typed->buffer) *out = L'\004';
     if (used == static_cast<std::size_t>(-1)) {
       state = {};
       continue;                                 // no character of UTF-8: dropped

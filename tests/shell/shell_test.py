@@ -437,6 +437,24 @@ class Terminal(ShellTest):
         self.keys("SELECT 7\r", r"\| 1 \|.*> $")
         self.leave()
 
+    def test_ctrl_d_typed_while_a_statement_runs_ends_the_shell_behind_it(self):
+        asked, answer = threading.Event(), threading.Event()
+
+        def slow(handler, request):
+            asked.set()
+            answer.wait(10)
+            handler.give(200, json.dumps(ONE).encode())
+        server = self.server_with_table()
+        self.start(server.port)
+        server.routes["/db/request"] = slow
+        os.write(self.fd, b"SELECT 9\r")
+        self.assertTrue(asked.wait(10))
+        os.write(self.fd, b"\x04")
+        answer.set()
+        self.wait(r"\| 1 \|.*bye~")
+        _, status = os.waitpid(self.pid, 0)
+        self.assertEqual(os.waitstatus_to_exitcode(status), 0)
+
     def test_pasted_lines_become_one_statement(self):
         server = self.server_with_table()
         self.start(server.port)
