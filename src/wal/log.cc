@@ -250,6 +250,8 @@ Result<Recovered> DiskLog::recover() {
                 .first = state_.first, .last = state_.last, .term_starts = state_.term_starts,
                 .conf_entries = state_.conf_entries, .cut_bytes = cut_bytes};
   out.last_term = state_.last >= state_.first ? state_.term_of(state_.last) : state_.snapshot.term;
+  // Power took the hard state behind these entries. No vote of their term was given: a vote is durable before it is sent.
+  if (out.last_term > state_.hard_state.term) out.hard_state = state_.hard_state = {.term = out.last_term, .vote = {}, .commit = state_.hard_state.commit};
   return out;
 }
 
@@ -436,9 +438,10 @@ std::string DiskLog::compose(const Batch& batch, Segment& segment) {
   // A snapshot's membership goes in front of its mark: whatever power takes of the batch, the mark is not there without it.
   if (batch.snapshot && batch.membership) add_membership();
   if (batch.snapshot) add({.type = RecordType::Snapshot, .term = batch.snapshot->term, .index = batch.snapshot->index}, {});
-  if (batch.hard_state) add({.type = RecordType::HardState}, encode(*batch.hard_state));
   for (const Entry& entry : batch.entries)
     add({.type = RecordType::Entry, .entry_type = static_cast<std::uint8_t>(entry.type), .term = entry.term, .index = entry.index}, *entry.payload);
+  // Behind the entries: a commit index that outlived the power without them would commit the old tail that they replace.
+  if (batch.hard_state) add({.type = RecordType::HardState}, encode(*batch.hard_state));
   if (!batch.snapshot && batch.membership) add_membership();
   return out;
 }
@@ -472,10 +475,7 @@ Result<> DiskLog::append(const Batch& batch) {
     at += record_bytes(0);
     if (batch.membership) at += record_bytes(encode(*batch.membership).size());
   }
-  if (batch.hard_state) {
-    state_.hard_state = *batch.hard_state;
-    at += record_bytes(24);
-  }
+  if (batch.hard_state) state_.hard_state = *batch.hard_state;
   for (const Entry& entry : batch.entries) {
     RQ_ASSERT(entry.index <= state_.last.next());
     RQ_ASSERT(entry.index >= state_.first);

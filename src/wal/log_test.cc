@@ -253,6 +253,45 @@ TEST(Log, ASnapshotMarkIsNeverThereWithoutItsMembership) {
   }
 }
 
+// A leader's entries replace an old tail, and commit: what power leaves never commits the old tail, nor lags behind its own terms.
+TEST(Log, ACommitIndexIsNeverThereWithoutTheEntriesBesideIt) {
+  MemoryDisk disk;
+  {
+    auto opened = must_open(disk);
+    ASSERT_TRUE(opened.log->append(kBootstrap));
+    ASSERT_TRUE(opened.log->append({.entries = std::vector{entry(2, 1, "old"), entry(3, 1, "old")}, .hard_state = HardState{Term{1}, RaftId{7}, Index{1}}}));
+    ASSERT_TRUE(opened.log->sync());
+    ASSERT_TRUE(opened.log->append({.entries = std::vector{entry(2, 4, "new"), entry(3, 4, "new")}, .hard_state = HardState{Term{4}, {}, Index{3}}}));
+  }
+  const std::string path = newest_segment(disk);
+  const std::string whole = disk.contents(path);
+  int old = 0, halves = 0, anew = 0;
+  for (std::size_t cut = whole.find_last_not_of('\0') + 1; cut > 64; --cut) {
+    disk.overwrite(path, whole.substr(0, cut) + std::string(whole.size() - cut, '\0'));
+    const auto opened = Log::open(disk, kDir, kSmall);
+    if (!opened || opened->recovered.last < Index{2}) continue;    // cut into what was synced
+    const Recovered& recovered = opened->recovered;
+    if (recovered.hard_state.commit == Index{3}) {
+      EXPECT_EQ(recovered.hard_state, (HardState{Term{4}, {}, Index{3}})) << cut;
+      const auto both = opened->log->read(Index{2}, Index{3}, SIZE_MAX);
+      ASSERT_TRUE(both) << cut;
+      EXPECT_EQ(*both->front().payload, "new") << cut;
+      EXPECT_EQ(*both->back().payload, "new") << cut;
+      ++anew;
+    } else if (recovered.last_term == Term{4}) {
+      EXPECT_EQ(recovered.hard_state.term, Term{4}) << cut;
+      EXPECT_EQ(recovered.hard_state.vote, RaftId{}) << cut;
+      EXPECT_LE(recovered.hard_state.commit, Index{1}) << cut;
+      ++halves;
+    } else {
+      ++old;
+    }
+  }
+  EXPECT_GT(old, 30);
+  EXPECT_GT(halves, 30);
+  EXPECT_GE(anew, 1);                     // the whole batch
+}
+
 TEST(Log, SurvivesAFlippedBitAtEveryByteOfTheLastBatch) {
   LastBatch last;
   for (std::size_t at = last.begin; at < last.end; ++at) {

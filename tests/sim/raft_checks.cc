@@ -35,7 +35,9 @@ RaftChecks::Found RaftChecks::committed(const raft::Entry& entry) {
   const Name name{entry.term.value, hash_of(entry)};
   const auto [place, fresh] = committed_.emplace(entry.index.value, name);
   if (fresh || place->second == name) return std::nullopt;
-  return "two entries were committed at index " + std::to_string(entry.index.value);
+  return "two entries were committed at index " + std::to_string(entry.index.value) + ": one of term " +
+         std::to_string(place->second.term) + " and one of term " + std::to_string(entry.term.value) +
+         (place->second.hash == name.hash ? ", with the same bytes" : "");
 }
 
 RaftChecks::Found RaftChecks::result(Index index, std::uint64_t hash) {
