@@ -554,6 +554,7 @@ void Node::run_apply() {
       const bool due = item->entry.index > applied() && item->entry.index > restore_index_;
       if (due && item->entry.payload == nullptr) {
         auto read = log_->read(item->entry.index, item->entry.index, 1);
+        if (!read && log_->first() > item->entry.index) return begin_apply(shared_.settings.apply_delay);
         if (read) item->entry = std::move(read->front());
         else result = fail(read.error());
       }
@@ -567,6 +568,8 @@ void Node::run_apply() {
       const Index next = std::max(replay->first, applied().next());
       if (next <= replay->last && next > restore_index_) {
         auto read = log_->read(next, next, 1);
+        // A snapshot has replaced the log and is about to be queued; a node that hangs here instead is found by the progress check.
+        if (!read && log_->first() > next) return begin_apply(shared_.settings.apply_delay);
         if (!read) return apply_failed(read.error(), nobody);
         shared_.found(shared_.checks.committed(read->front()));
         if (const Result<> done = apply_entry(read->front(), {}); !done) return apply_failed(done.error(), nobody);
