@@ -25,6 +25,7 @@ constexpr auto kOfferIdle = std::chrono::seconds(30);
 constexpr auto kOfferDone = std::chrono::seconds(2);          // the same, when its receiver has it: SQLite's WAL grows while it is held
 constexpr auto kOfferAge = std::chrono::minutes(2);          // then a later receiver gets a newer one
 constexpr std::uint64_t kReplayEntriesMax = 64;               // a new member of a young cluster gets the log instead of an image
+constexpr std::chrono::nanoseconds kHandOverPauseMax = std::chrono::seconds(10);
 constexpr auto kRankDelay = std::chrono::milliseconds(50);   // trap 14
 
 std::string context_bytes(std::uint64_t number) { return {reinterpret_cast<const char*>(&number), sizeof number}; }
@@ -679,6 +680,20 @@ void Driver::advance_transfer(SteadyTime now) {
   if (const Result<> started = engine_->transfer_leader(best); !started) finish(started);
 }
 
+// At once when it begins. When leadership comes back meanwhile, the others are no better off (an entry that nobody survives, say):
+// then after longer and longer pauses, so that a leader is there for long enough to take what the operator says.
+void Driver::hand_over_when_stalled(SteadyTime now) {
+  if (!apply_stalled_ && !disk_full_) {
+    hand_over_pause_ = kHandOverPauseFirst;
+    hand_over_again_ = {};
+    return;
+  }
+  if (!leads() || conf_.voters.size() == 1 || transfer_ || now < hand_over_again_) return;
+  transfer_ = Transfer{.deadline = now + std::chrono::seconds(1), .done = [](const Result<>&) {}};
+  hand_over_again_ = now + hand_over_pause_;
+  hand_over_pause_ = std::min(hand_over_pause_ * 2, kHandOverPauseMax);
+}
+
 void Driver::on_tick(SteadyTime now) {
   check(engine_->tick());
   check_lease(now);
@@ -687,8 +702,7 @@ void Driver::on_tick(SteadyTime now) {
   expire_waiting(now);
   mind_transfers(now);
   offer_snapshots();
-  if ((apply_stalled_ || disk_full_) && leads() && conf_.voters.size() > 1 && !transfer_)
-    transfer_ = Transfer{.deadline = now + std::chrono::seconds(1), .done = [](const Result<>&) {}};
+  hand_over_when_stalled(now);
   // The library gives a transfer up after an election timeout; so do we, and may try another.
   if (transfer_ && transfer_->started && leads() && !engine_->status().transferee) transfer_->started = false;
 }

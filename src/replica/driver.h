@@ -178,6 +178,7 @@ class Driver {
     ConfDone done;
   };
 
+  void hand_over_when_stalled(SteadyTime now);
   void propose_groups();
   void propose_group();
   void expire_waiting(SteadyTime now);
@@ -265,6 +266,9 @@ class Driver {
   SteadyTime next_tick_;
   bool apply_stalled_ = false;
   bool disk_full_ = false;
+  SteadyTime hand_over_again_;
+  static constexpr std::chrono::nanoseconds kHandOverPauseFirst = std::chrono::milliseconds(500);
+  std::chrono::nanoseconds hand_over_pause_ = kHandOverPauseFirst;
   std::optional<Error> broken_;
   Stats stats_;
 };

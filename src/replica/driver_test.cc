@@ -663,6 +663,31 @@ TEST_F(DriverTest, AStalledOrFullLeaderHandsOver) {
   EXPECT_EQ(engine->transfers, std::vector{RaftId{2}});
 }
 
+TEST_F(DriverTest, LeadershipDoesNotGoRoundAmongStalledMembers) {
+  lead();
+  engine->now.peers = {{.id = RaftId{2}, .match = Index{1}, .recent_active = true}};
+  driver.apply_stalled(true);
+  // It comes back at once, over and over.
+  for (int ticks = 0; ticks < 600; ++ticks) {
+    run(timing.tick);
+    if (!engine->now.transferee) continue;
+    engine->now.transferee = {};
+    become(raft::Role::Follower, 2, static_cast<std::uint64_t>(ticks) * 2 + 10);
+    run();
+    become(raft::Role::Leader, 1, static_cast<std::uint64_t>(ticks) * 2 + 11);
+    run();
+  }
+  const auto seconds = std::chrono::duration<double>(600 * timing.tick).count();
+  EXPECT_GE(engine->transfers.size(), 4u) << seconds;
+  EXPECT_LE(engine->transfers.size(), 10u) << seconds;
+  driver.apply_stalled(false);
+  run(timing.tick);
+  driver.apply_stalled(true);
+  const std::size_t before = engine->transfers.size();
+  run(timing.tick);
+  EXPECT_EQ(engine->transfers.size(), before + 1);
+}
+
 TEST_F(DriverTest, WhatStillWaitsAtTheStopIsTold) {
   lead();
   const auto fate = propose("a");
