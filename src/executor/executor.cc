@@ -111,6 +111,7 @@ class SqlExecutor final : public Executor {
   Position bootstrap() const;
   void detach();
   void flush_ledger();
+  void learn_poison();
   Result<> decode(const raft::Group& group);
   Work work() const;
   Result<> run_entry(const raft::Group& group, Work work);
@@ -192,8 +193,7 @@ Result<> SqlExecutor::attach() {
   checkpointer_ = std::make_unique<Checkpointer>(paths_.database, *shim_, options_.clock);
   if (!attempt_) {
     RQ_TRY(attempt_, AttemptNote::open(*options_.disk, options_.dir + "/apply.attempt", position_.index));
-    poison_attempts_ = attempt_->attempts();
-    poison_index_ = attempt_->poison().value;
+    learn_poison();
     if (poison_index_ != 0) {
       log::error("executor", "two starts died of an entry, it is not begun again: index=" + std::to_string(poison_index_));
     }
@@ -204,6 +204,12 @@ Result<> SqlExecutor::attach() {
 
 void SqlExecutor::flush_ledger() {
   if (auto flushed = ledger_->flush(); !flushed) log::warn("executor", "ledger: " + flushed.error().text());
+}
+
+// There may be another one behind the one that was passed over.
+void SqlExecutor::learn_poison() {
+  poison_attempts_ = attempt_->attempts(attempt_->poison());
+  poison_index_ = attempt_->poison().value;
 }
 
 void SqlExecutor::detach() {
@@ -261,7 +267,7 @@ Result<> SqlExecutor::apply(const raft::Group& group) {
   const Work todo = passed_over ? Work::None : work();
   if (todo == Work::None) {
     for (command::Outcome& outcome : outcomes_) outcome = {};
-    if (poison_index_ == group.index.value) poison_index_ = 0;
+    const bool suspected = attempt_->suspected(group.index);
     Position next = position_;
     next.index = group.index;
     next.term = group.term;
@@ -271,6 +277,11 @@ Result<> SqlExecutor::apply(const raft::Group& group) {
       next.chain = ledger::chain_anew(group.index);
     }
     take(next, false);
+    if (suspected) {
+      attempt_->passed(group.index);
+      learn_poison();
+      flush_ledger();
+    }
     if (mark.scrub() && options_.on_scrub) options_.on_scrub(group.index);
   } else {
     if (poison_index_ == group.index.value) {
@@ -686,7 +697,8 @@ Result<> SqlExecutor::restore(const raft::MachineSnapshot& snapshot, const std::
     if (options_.after_exchange) options_.after_exchange();
     RQ_CHECK(done);
   }
-  poison_index_ = 0;
+  attempt_->passed(Index{UINT64_MAX});   // with another state they may well be survived
+  learn_poison();
   ++commits_;
   return {};
 }

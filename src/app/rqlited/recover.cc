@@ -51,7 +51,7 @@ Result<> show(io::Disk& disk, const std::string& dir, const store::NodeFile& nod
     std::printf("member        %s at %s, %s\n", member.node_id.c_str(), member.raft_addr.c_str(), position.conf.is_voter(member.raft_id) ? "voter" : "no voter");
   if (const auto note = executor::AttemptNote::open(disk, dir + "/apply.attempt", position.applied); note && note->poison())
     std::printf("stuck         the entry at index %llu was begun %u times and never survived; -skip %llu passes over it\n",
-                static_cast<unsigned long long>(note->poison().value), note->attempts(), static_cast<unsigned long long>(note->poison().value));
+                static_cast<unsigned long long>(note->poison().value), note->attempts(note->poison()), static_cast<unsigned long long>(note->poison().value));
   RQ_TRY(const std::optional<std::string> quarantine, store::read_quarantine_mark(disk, dir));
   if (quarantine) std::printf("quarantine    %s: at its next start this node takes the state of another one\n", quarantine->c_str());
   RQ_TRY(const Index skip, store::asked_to_skip(disk, dir));
