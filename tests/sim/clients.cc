@@ -7,6 +7,7 @@ namespace {
 
 constexpr Instant kPatience = milliseconds(2500);
 constexpr std::int64_t kBalance = 100;
+constexpr unsigned kColdRows = 120;
 
 pb::Request request_of(pb::Request::Kind kind, const std::vector<std::string>& statements, bool transaction = false) {
   pb::Request request;
@@ -14,25 +15,6 @@ pb::Request request_of(pb::Request::Kind kind, const std::vector<std::string>& s
   for (const auto& sql : statements) request.add_statements()->set_sql(sql);
   request.set_transaction(transaction);
   return request;
-}
-
-// The rows' first column, out of {"columns":[..],"types":[..],"values":[[1],["x"]]}. Nothing: no such part.
-std::optional<std::vector<std::string>> first_column(const std::string& results) {
-  static const std::string kMark = "\"values\":[";
-  const std::size_t begin = results.find(kMark);
-  if (begin == std::string::npos) {
-    if (results.find("\"columns\"") == std::string::npos) return std::nullopt;
-    return std::vector<std::string>{};
-  }
-  std::vector<std::string> out;
-  std::string cell;
-  for (std::size_t at = begin + kMark.size(); at < results.size() && results[at] != '}'; ++at) {
-    const char c = results[at];
-    if (c == '[') cell.clear();
-    else if (c == ']' && results[at - 1] != ']') out.push_back(cell);
-    else if (c != '"' && !(c == ',' && results[at - 1] == ']')) cell += c;
-  }
-  return out;
 }
 
 bool failed_inside(const command::Outcome& outcome) { return !outcome.error.empty() || outcome.results.find("\"error\"") != std::string::npos; }
@@ -94,6 +76,11 @@ void Clients::set_up(std::function<void()> done) {
   }
   for (unsigned id = 0; id < shared_.settings.accounts; ++id)
     statements.push_back("INSERT OR IGNORE INTO bank VALUES(" + std::to_string(id) + ", " + std::to_string(kBalance) + ")");
+  if (shared_.settings.cold) {
+    statements.push_back("CREATE TABLE IF NOT EXISTS cold(id INTEGER PRIMARY KEY, v TEXT)");
+    statements.push_back("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < " + std::to_string(kColdRows) +
+                         ") INSERT OR IGNORE INTO cold SELECT i, hex(randomblob(100)) FROM n");
+  }
   if (shared_.settings.noise) statements.insert(statements.end(), executor::test::kSchema.begin(), executor::test::kSchema.end());
   ask(request_of(pb::Request::EXECUTE, statements), Call::Way::Log, [this, done](const Result<command::Outcome>& result) {
     if (result) return done();
@@ -103,6 +90,7 @@ void Clients::set_up(std::function<void()> done) {
 
 void Clients::start() {
   for (unsigned client = 0; client < shared_.settings.clients; ++client) next(client);
+  if (shared_.settings.poison.count() > 0) poison();
 }
 
 void Clients::next(unsigned client) {
@@ -114,6 +102,7 @@ void Clients::next(unsigned client) {
 
 void Clients::act(unsigned client) {
   ++operations_;
+  if (shared_.settings.cold && world().one_in(12)) return write_cold(client);
   const std::uint64_t die = world().below(shared_.settings.noise ? 120 : 100);
   if (die < 22) return write_register(client);
   if (die < 32) return swap_register(client);
@@ -259,6 +248,27 @@ void Clients::noise(unsigned client) {
   });
 }
 
+// One row, or all rows of a few pages.
+void Clients::write_cold(unsigned client) {
+  const std::uint64_t row = 1 + world().below(kColdRows);
+  const std::string where = world().one_in(6) ? " WHERE id / 30 = " + std::to_string(row / 30) : " WHERE id = " + std::to_string(row);
+  ask(request_of(pb::Request::EXECUTE, {"UPDATE cold SET v = hex(randomblob(100))" + where}), Call::Way::Log, [this, client](const Result<command::Outcome>& result) {
+    fate_of(result, "cold");
+    next(client);
+  });
+}
+
+// Now and then somebody sends what no process survives.
+void Clients::poison() {
+  world().after(world().around(shared_.settings.poison), [this] {
+    if (stopped_ || shared_.calm) return;
+    ask(request_of(pb::Request::EXECUTE, {"UPDATE cold SET v = v || 'x' WHERE id = 1 " + std::string(kLethal)}), Call::Way::Log, [this](const Result<command::Outcome>& result) {
+      if (result) world().violated("an entry that nobody survives was acknowledged");
+    });
+    poison();
+  });
+}
+
 void Clients::probe(std::function<void()> done) {
   const std::uint64_t element = ++values_;
   appends_[0].push_back({.element = element, .call = now()});
@@ -277,14 +287,7 @@ void Clients::probe(std::function<void()> done) {
 }
 
 void Clients::check(Node& node) {
-  const auto column = [&](const std::string& sql) {
-    auto call = std::make_shared<Call>();
-    call->request = request_of(pb::Request::QUERY, {sql});
-    std::vector<std::string> rows;
-    call->done = [&](const Result<command::Outcome>& result) { rows = result ? first_column(result->results).value_or(std::vector<std::string>{}) : rows; };
-    node.read_now(call);
-    return rows;
-  };
+  const auto column = [&](const std::string& sql) { return node.column(sql); };
   for (unsigned key = 0; key < shared_.settings.keys; ++key) {
     const auto list = column("SELECT v FROM list WHERE k = " + std::to_string(key));
     if (list.size() != 1) return world().violated("a list is gone");

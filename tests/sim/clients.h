@@ -46,6 +46,8 @@ class Clients {
   void transfer(unsigned client);
   void read_bank(unsigned client);
   void noise(unsigned client);
+  void write_cold(unsigned client);
+  void poison();
   std::int64_t now() const { return shared_.world.now().count(); }
   World& world() { return shared_.world; }
 

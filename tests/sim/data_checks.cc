@@ -61,6 +61,24 @@ std::optional<std::string> check_bank(const std::vector<std::int64_t>& balances,
   return std::nullopt;
 }
 
+std::optional<std::vector<std::string>> first_column(const std::string& results) {
+  static const std::string kMark = "\"values\":[";
+  const std::size_t begin = results.find(kMark);
+  if (begin == std::string::npos) {
+    if (results.find("\"columns\"") == std::string::npos) return std::nullopt;
+    return std::vector<std::string>{};
+  }
+  std::vector<std::string> out;
+  std::string cell;
+  for (std::size_t at = begin + kMark.size(); at < results.size() && results[at] != '}'; ++at) {
+    const char c = results[at];
+    if (c == '[') cell.clear();
+    else if (c == ']' && results[at - 1] != ']') out.push_back(cell);
+    else if (c != '"' && !(c == ',' && results[at - 1] == ']')) cell += c;
+  }
+  return out;
+}
+
 std::vector<std::uint64_t> parse_list(std::string_view text) {
   std::vector<std::uint64_t> out;
   std::uint64_t number = 0;

@@ -31,6 +31,9 @@ std::optional<std::string> check_list(const std::vector<Append>& appends, const 
 // Balances as one read saw them.
 std::optional<std::string> check_bank(const std::vector<std::int64_t>& balances, std::size_t accounts, std::int64_t total);
 
+// The rows' first column, out of {"columns":[..],"types":[..],"values":[[1],["x"]]}. Nothing: no such part.
+std::optional<std::vector<std::string>> first_column(const std::string& results);
+
 // "1,2,3," -> 1 2 3
 std::vector<std::uint64_t> parse_list(std::string_view text);
 

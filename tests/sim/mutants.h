@@ -23,6 +23,7 @@ enum class Mutant : std::uint8_t {
   AnswerOnPropose, RetryOpenWrite, ReadBeforeApplied, ReadWithoutQuorum, WeakAsLinearizable,                 // answers
   CountVotesTwice, CountRejections, CommitWithoutMajority, ConfNotStored, BareConfStart, ReceiverNotNamed,   // consensus
   OldIdOnWipedDisk, NoPromotion, DropFetches, NoElection,
+  NoQuarantine, AdoptOlderState, ForgetAttempts,                                                             // another member's state, poison
   CompactAhead, SnapshotWithoutMembership, InstallWithoutImage, HoleInImage, ImageNotSynced, LostSnapshotNotReported,   // snapshots
 };
 
@@ -31,6 +32,8 @@ std::string_view name_of(Mutant mutant);
 std::string_view about(Mutant mutant);
 std::optional<Mutant> mutant_named(std::string_view name);
 std::span<const Mutant> all_mutants();
+// Whether it takes faults that only later seeds draw (Settings).
+inline bool needs_second_generation(Mutant mutant) { return mutant >= Mutant::NoQuarantine && mutant <= Mutant::ForgetAttempts; }
 
 // The engine with a bug around it, or as it is.
 std::unique_ptr<raft::RaftEngine> mutate(std::unique_ptr<raft::RaftEngine> engine, Mutant mutant, RaftId self);

@@ -122,6 +122,8 @@ void Nemesis::begin() {
     replace(*node);
   });
   every(settings_.rot, on_some(&Nemesis::rot));
+  every(settings_.rot_database, on_some(&Nemesis::rot_database));
+  every(settings_.misdirected, on_some(&Nemesis::misdirect));
   every(settings_.snapshot_cut, [this] {
     for (const auto& node : shared_.nodes) node->cut_install();
   });
@@ -207,8 +209,18 @@ void Nemesis::partition() {
 void Nemesis::look_after() {
   for (const auto& node : shared_.nodes) {
     if (!node->up()) continue;
+    const bool broken = node->log_broken() || node->driver().broken();
+    if (const Index lethal = broken ? Index{} : node->stuck_at_lethal()) {
+      Node* leader = shared_.leader();
+      if (leader == nullptr) continue;
+      world_.note("the operator has the entry at " + std::to_string(lethal.value) + " passed over");
+      pb::Proposal skip;
+      skip.set_skip_index(lethal.value);
+      leader->propose(skip);
+      continue;
+    }
     const bool stuck = node->faulty_disk && node->stalled() && world_.one_in(3);
-    if (!node->log_broken() && !node->driver().broken() && !stuck && !node->poisoned()) continue;
+    if (!broken && !stuck && !node->poisoned()) continue;
     world_.note(node->name() + " is started again by its operator");
     node->kill(Loss::None, true);
     start_later(*node, milliseconds(20));
@@ -225,23 +237,58 @@ bool Nemesis::may_lose_a_disk() {
   if (conf.joint() || conf.voters.size() < 3) return false;
   // Every voter is somebody whose disk is whole.
   return std::ranges::all_of(conf.voters, [&](RaftId id) {
-    return std::ranges::any_of(shared_.nodes, [&](const auto& node) { return node->raft_id() == id && !node->rotten; });
+    return std::ranges::any_of(shared_.nodes, [&](const auto& node) {
+      return node->raft_id() == id && !node->rotten && !node->rotten_database() && !node->quarantined();
+    });
   });
 }
 
 void Nemesis::rot(Node& node) {
   if (!may_lose_a_disk()) return;
   node.kill(some_loss(), false);
-  std::vector<std::string> places;
-  for (const std::string& name : node.files("/data/raft"))
-    if (name.starts_with("wal-")) places.push_back("/data/raft/" + name);
+  const std::vector<std::string> places = segments(node);
   if (!places.empty()) node.rot(places[world_.below(places.size())], world_.rng().next());
+  damaged_at_rest(node);
+}
+
+void Nemesis::misdirect(Node& node) {
+  if (!may_lose_a_disk()) return;
+  node.kill(some_loss(), false);
+  std::vector<std::string> places = segments(node);
+  if (!places.empty()) {
+    const std::string to = places[world_.below(places.size())];
+    places.push_back("/data/db.sqlite");
+    node.misdirect(places[world_.below(places.size())], to, world_.rng().next());
+  }
+  damaged_at_rest(node);
+}
+
+std::vector<std::string> Nemesis::segments(const Node& node) const {
+  std::vector<std::string> out;
+  for (const std::string& name : node.files("/data/raft"))
+    if (name.starts_with("wal-")) out.push_back("/data/raft/" + name);
+  return out;
+}
+
+void Nemesis::damaged_at_rest(Node& node) {
   changing_ = true;                        // until it is known whether it must be replaced
   world_.after(milliseconds(100), [this, &node] {
     changing_ = false;
     start(node);
     if (node.up()) node.rotten = false;    // what was hit mattered to nobody
   });
+}
+
+void Nemesis::rot_database(Node& node) {
+  if (!may_lose_a_disk()) return;
+  node.rot_database(world_.rng().next());
+  if (!node.up()) start_later(node, world_.between(milliseconds(5), milliseconds(300)));
+}
+
+// Its process, of an entry; sometimes with the power, which takes the note of it along.
+void Nemesis::died(Node& node) {
+  node.kill(world_.one_in(8) ? some_loss() : Loss::None, world_.one_in(2));
+  start_later(node, world_.between(milliseconds(5), milliseconds(300)));
 }
 
 void Nemesis::change_members() {
@@ -338,7 +385,7 @@ void Nemesis::end() {
 bool Nemesis::at_peace() const {
   if (changing_) return false;
   return std::ranges::all_of(shared_.nodes, [](const auto& node) {
-    return !node->member_wanted || (node->up() && !node->stalled() && !node->log_broken() && !node->driver().broken());
+    return !node->member_wanted || (node->up() && !node->stalled() && !node->quarantined() && !node->log_broken() && !node->driver().broken());
   });
 }
 

@@ -11,7 +11,9 @@ namespace rq::sim {
 
 class Nemesis {
  public:
-  explicit Nemesis(Shared& shared) : shared_(shared), world_(shared.world), settings_(shared.settings) {}
+  explicit Nemesis(Shared& shared) : shared_(shared), world_(shared.world), settings_(shared.settings) {
+    shared.died = [this](Node& node) { died(node); };
+  }
 
   void begin();                            // faults, from now on
   void end();                              // no more; what is broken is healed, who is down starts
@@ -30,6 +32,11 @@ class Nemesis {
   void refuse_leader();
   void heal_later(Instant at_most);
   void rot(Node& node);
+  void rot_database(Node& node);
+  void misdirect(Node& node);
+  void damaged_at_rest(Node& node);
+  void died(Node& node);
+  std::vector<std::string> segments(const Node& node) const;
   void change_members();
   void replace(Node& node);
   void add();

@@ -5,6 +5,7 @@
 
 #include "replica/group.h"
 #include "sql/image_reader.h"
+#include "store/quarantine.h"
 #include "transport/codec.h"
 
 namespace rq::sim {
@@ -68,7 +69,8 @@ Instant NodeClock::instant_of(SteadyTime time) const {
 // ---- life
 
 Node::Node(Shared& shared, unsigned slot, std::string node_id, bool read_replica)
-    : shared_(shared), world_(shared.world), slot_(slot), node_id_(std::move(node_id)), read_replica_(read_replica), clock_(shared.world) {
+    : shared_(shared), world_(shared.world), slot_(slot), node_id_(std::move(node_id)), read_replica_(read_replica),
+      own_(shared.settings.of_node(shared.world.seed, slot)), clock_(shared.world) {
   wipe();
 }
 
@@ -93,6 +95,8 @@ void Node::wipe() {
   unsynced_.clear();
   unsynced_lost_ = false;
   rotten = faulty_disk = false;
+  rotten_since_.reset();
+  rotten_images_.clear();
 }
 
 void Node::move() { ++moves_; }
@@ -103,13 +107,14 @@ Node::Boot Node::boot() {
   log_broken_ = wal_busy_ = wal_full_ = apply_busy_ = false;
   frozen_until_ = Instant{0};
   const auto refused = [&](const Error& error) {
-    const bool expected = rotten || faulty_disk || error.code == Errc::NoSpace;
+    const bool expected = rotten || rotten_database() || faulty_disk || error.code == Errc::NoSpace;
     world_.note(node_id_ + " does not start: " + error.text());
     if (!expected) world_.violated(node_id_ + " does not start: " + error.text());
     kill(test::MemoryDisk::Loss::None, false);
     return Boot::Refused;
   };
   vfs_ = std::make_unique<test::DiskVfs>(*seen_disk_);
+  if (shared_.is(Mutant::ForgetAttempts)) (void)disk_->remove(kDir + "/apply.attempt");
   executor::Options options;
   options.disk = seen_disk_.get();
   options.clock = &clock_;
@@ -117,17 +122,18 @@ Node::Boot Node::boot() {
   options.base_vfs = vfs_->name();
   options.cache_kib = 1024;
   options.checkpoint_inline = true;
-  options.wal_bytes_soft = shared_.settings.wal_bytes_soft;
-  options.wal_bytes_hard = shared_.settings.wal_bytes_hard;
+  options.wal_bytes_soft = own_.wal_bytes_soft;
+  options.wal_bytes_hard = own_.wal_bytes_hard;
   options.before_exchange = [this] { reader_.reset(); };
   options.after_exchange = [this] { (void)open_reader(); };
+  options.on_scrub = [this](Index index) { scrub(index); };
   options.on_strong_reads = [this](Index, std::span<executor::StrongRead> reads) { strong_reads(reads); };
   auto executor = executor::Executor::open(options);
   if (!executor) return refused(executor.error());
   executor_ = *std::move(executor);
   if (const Result<> opened = open_reader(); !opened) return refused(opened.error());
 
-  auto opened = wal::Log::open(*seen_disk_, kLogDir, {.segment_bytes_first = shared_.settings.segment_bytes_first, .segment_bytes_max = shared_.settings.segment_bytes_max});
+  auto opened = wal::Log::open(*seen_disk_, kLogDir, {.segment_bytes_first = own_.segment_bytes_first, .segment_bytes_max = own_.segment_bytes_max});
   if (!opened) return refused(opened.error());
   log_ = std::move(opened->log);
   wal::Recovered& recovered = opened->recovered;
@@ -162,11 +168,12 @@ Node::Boot Node::boot() {
   if (has_state && applied.next() < recovered.first) return refused({Errc::Corrupt, "the log begins behind what the database has"});
   auto start = replica::prepare_start(raft_id_, std::move(recovered), std::move(record), applied, *log_);
   if (!start) return refused(start.error());
+  handed_over_ = start->handed_over;
   if (has_state && applied.next() <= start->handed_over) {
     apply_queue_.push_back(Replay{applied.next(), start->handed_over});
-    begin_apply(shared_.settings.apply_delay);
+    begin_apply(own_.apply_delay);
   }
-  raft::Options engine = shared_.settings.engine;
+  raft::Options engine = own_.engine;
   engine.id = raft_id_;
   engine.election_ticks = shared_.settings.timing.election_ticks;
   engine.heartbeat_ticks = shared_.settings.timing.heartbeat_ticks;
@@ -174,7 +181,7 @@ Node::Boot Node::boot() {
   driver_rng_ = std::make_unique<test::SeededRng>(world_.rng().next());
   const Mutant mutant = shared_.mutant;
   driver_ = std::make_unique<replica::Driver>([engine, mutant] { return mutate(raft::make_raft_engine(engine), mutant, engine.id); }, raft_id_, shared_.settings.timing,
-                                              shared_.settings.limits, clock_, *driver_rng_, *this);
+                                              own_.limits, clock_, *driver_rng_, *this);
   if (const auto started = driver_->start(*std::move(start)); !started) return refused(started.error());
   if (!has_state && shared_.founded && shared_.is(Mutant::BareConfStart)) {
     replica::MembershipRecord alone{.cluster_id = shared_.cluster_id};
@@ -183,7 +190,12 @@ Node::Boot Node::boot() {
   }
   log_cut_at_ = applied;
   restore_index_ = Index{};
+  if (const auto mark = store::read_quarantine_mark(*seen_disk_, kDir); mark && *mark) {
+    quarantined_ = true;
+    wait_for_state(applied);
+  }
   mind_log();
+  let_states_go();
   world_.note(node_id_ + " started, applied=" + std::to_string(applied.value));
   wake(world_.now());
   if (moves_ > 0) say_hello();
@@ -211,7 +223,7 @@ void Node::check_recovered(const wal::Recovered& recovered, const std::vector<ra
       const raft::Entry& entry = entries[index - recovered.first.value];
       if (entry.term.value != name.first || hash_of(entry) != name.second) return lost("entry " + std::to_string(index) + " is another");
     }
-    if (recovered.first.value > std::max<std::uint64_t>(synced_.snapshot.value + 1, 2) && shared_.settings.snapshot_entries == 0) return lost("the log's beginning");
+    if (recovered.first.value > std::max<std::uint64_t>(synced_.snapshot.value + 1, 2) && own_.snapshot_entries == 0) return lost("the log's beginning");
     if (recovered.membership.index < synced_.membership) return lost("a membership");
   }
   const raft::HardState &now = recovered.hard_state, &then = synced_.hard_state;
@@ -225,6 +237,7 @@ void Node::check_recovered(const wal::Recovered& recovered, const std::vector<ra
 
 void Node::kill(test::MemoryDisk::Loss loss, bool noticed) {
   ++life_;
+  const bool noticed_lethal = executor_ && stuck_at_lethal();
   // From here on nothing reaches the disk, whatever destructors try.
   disk_->fail_call(1, Errc::Io, true);
   inbox_.clear();
@@ -235,6 +248,14 @@ void Node::kill(test::MemoryDisk::Loss loss, bool noticed) {
   reads_waiting_.clear();
   heard_at_.clear();
   install_.reset();
+  state_.reset();
+  adoption_.reset();
+  asking_state_ = wants_state_ = quarantined_ = false;
+  held_states_.clear();
+  chains_.clear();
+  scrubbed_ = {};
+  passed_over_.clear();
+  shown_to_ = {};
   images_held_ = 0;
   held_an_image_ = false;
   driver_.reset();
@@ -252,7 +273,8 @@ void Node::kill(test::MemoryDisk::Loss loss, bool noticed) {
   }
   extra_disk = extra_apply = Instant{0};
   faulty_disk = false;
-  if (std::exchange(poisoned_, false)) (void)disk_->remove(kDir + "/apply.attempt");
+  // The operator knows that a healthy entry is no poison.
+  if (std::exchange(poisoned_, false) && !noticed_lethal) (void)disk_->remove(kDir + "/apply.attempt");
   if (!noticed) return;
   for (const auto& peer : shared_.nodes) {
     if (peer.get() == this || !peer->up()) continue;
@@ -452,7 +474,7 @@ Result<> Node::persist_now(replica::PersistItem&& item) {
     wal_full_ = false;
     for (const replica::PersistItem& waiting : wal_writing_) RQ_CHECK(write(waiting));
     driver_->disk_full(false);
-    guard(shared_.settings.disk_delay, [this] { finish_write(); });
+    guard(own_.disk_delay, [this] { finish_write(); });
   }
   disk_->set_capacity(UINT64_MAX);
   for (replica::PersistItem& earlier : wal_queue_) {
@@ -491,7 +513,7 @@ bool Node::write_out(std::vector<replica::PersistItem>& items) {
     world_.note(node_id_ + " has space again");
     input([this] { driver_->disk_full(false); });
   }
-  const Instant delay = world_.between(shared_.settings.disk_delay / 4, shared_.settings.disk_delay) + extra_disk;
+  const Instant delay = world_.between(own_.disk_delay / 4, own_.disk_delay) + extra_disk;
   guard(delay, [this] { finish_write(); });
   return true;
 }
@@ -514,7 +536,7 @@ void Node::log_stopped(const Error& error) {
 
 void Node::fetch(const raft::FetchRequest& request) {
   if (shared_.is(Mutant::DropFetches)) return;
-  guard(world_.between(Instant{100}, shared_.settings.disk_delay + Instant{100}), [this, request] {
+  guard(world_.between(Instant{100}, own_.disk_delay + Instant{100}), [this, request] {
     auto entries = log_->read(request.first, request.last, 1 << 16);
     auto given = std::make_shared<std::vector<raft::Entry>>(entries ? *std::move(entries) : std::vector<raft::Entry>{});
     input([this, request, given] { driver_->fetched(request.peer, std::move(*given)); });
@@ -526,16 +548,17 @@ void Node::fetch(const raft::FetchRequest& request) {
 void Node::apply(std::vector<replica::ApplyItem>&& items) {
   for (replica::ApplyItem& item : items) {
     shared_.found(shared_.checks.committed(item.entry));
-    if (item.waiters.empty() && apply_queue_.size() > shared_.settings.apply_queue_entries) item.entry.payload = nullptr;
+    handed_over_ = item.entry.index;
+    if (item.waiters.empty() && apply_queue_.size() > own_.apply_queue_entries) item.entry.payload = nullptr;
     apply_queue_.emplace_back(std::move(item));
   }
-  begin_apply(world_.between(shared_.settings.apply_delay / 4, shared_.settings.apply_delay));
+  begin_apply(world_.between(own_.apply_delay / 4, own_.apply_delay));
 }
 
 void Node::restore(raft::SnapshotDescriptor&& descriptor) {
-  restore_index_ = descriptor.index;
+  restore_index_ = handed_over_ = descriptor.index;
   apply_queue_.emplace_back(std::move(descriptor));
-  begin_apply(shared_.settings.apply_delay);
+  begin_apply(own_.apply_delay);
 }
 
 void Node::begin_apply(Instant delay) {
@@ -548,13 +571,24 @@ void Node::begin_apply(Instant delay) {
 
 void Node::run_apply() {
   if (world_.now() < frozen_until_) return begin_apply(frozen_until_ - world_.now());
+  if (wants_state_) {
+    const bool here = take_adoption() && applied().next() >= wanted_;
+    if (here) wants_state_ = false;
+    else if (restore_index_ <= applied()) {      // else a snapshot of the leader is in the queue
+      ask_state();
+      return begin_apply(kRetry);
+    }
+  }
   for (int budget = extra_apply.count() > 0 ? 1 : 8; budget > 0 && !apply_queue_.empty(); --budget) {
     Result<> result;
     if (auto* item = std::get_if<replica::ApplyItem>(&apply_queue_.front())) {
       const bool due = item->entry.index > applied() && item->entry.index > restore_index_;
       if (due && item->entry.payload == nullptr) {
         auto read = log_->read(item->entry.index, item->entry.index, 1);
-        if (!read && log_->first() > item->entry.index) return begin_apply(shared_.settings.apply_delay);
+        if (!read && log_->first() > item->entry.index) {
+          wait_for_state(log_->first());
+          return begin_apply(own_.apply_delay);
+        }
         if (read) item->entry = std::move(read->front());
         else result = fail(read.error());
       }
@@ -568,8 +602,10 @@ void Node::run_apply() {
       const Index next = std::max(replay->first, applied().next());
       if (next <= replay->last && next > restore_index_) {
         auto read = log_->read(next, next, 1);
-        // A snapshot has replaced the log and is about to be queued; a node that hangs here instead is found by the progress check.
-        if (!read && log_->first() > next) return begin_apply(shared_.settings.apply_delay);
+        if (!read && log_->first() > next) {       // cut meanwhile, or a snapshot replaced it
+          wait_for_state(log_->first());
+          return begin_apply(own_.apply_delay);
+        }
         if (!read) return apply_failed(read.error(), nobody);
         shared_.found(shared_.checks.committed(read->front()));
         if (const Result<> done = apply_entry(read->front(), {}); !done) return apply_failed(done.error(), nobody);
@@ -580,13 +616,14 @@ void Node::run_apply() {
       std::vector<std::shared_ptr<raft::Waiter>> nobody;
       if (const Result<> taken = take_snapshot(descriptor); !taken) return apply_failed(taken.error(), nobody);
       const Index index = descriptor.index;
+      wants_state_ = false;
       if (applied() < index) return world_.violated(node_id_ + " took a snapshot and stands elsewhere");
       applied_until(applied());
       input([this, index] { driver_->restored(index); });
     }
     apply_queue_.pop_front();
   }
-  if (!apply_queue_.empty()) begin_apply(shared_.settings.apply_delay / 4);
+  if (!apply_queue_.empty()) begin_apply(own_.apply_delay / 4);
   else executor_->idle();
 }
 
@@ -614,7 +651,11 @@ Result<> Node::apply_group(const raft::Entry& entry, const std::vector<std::shar
     view.proposals.push_back(view.proposals[0]);
     listeners.push_back(std::make_shared<Listener>(nullptr));
   }
-  RQ_CHECK(executor_->apply({.index = entry.index, .term = entry.term, .wall_ms = view.wall_ms, .seed = seed, .proposals = view.proposals, .waiters = listeners}));
+  const raft::Group group{.index = entry.index, .term = entry.term, .wall_ms = view.wall_ms, .seed = seed, .proposals = view.proposals, .waiters = listeners};
+  const auto is_lethal = [](std::string_view one) { return one.find(kLethal) != std::string_view::npos; };
+  const bool lethal = shared_.settings.poison.count() > 0 && std::ranges::any_of(group.proposals, is_lethal);
+  RQ_CHECK(lethal ? apply_lethal(group) : executor_->apply(group));
+  if (rotten_database()) return {};
   std::uint64_t hash = 14695981039346656037u;
   for (const auto& listener : listeners) hash = (hash ^ static_cast<Listener&>(*listener).hash) * 1099511628211u;
   world_.trace(hash);
@@ -624,10 +665,13 @@ Result<> Node::apply_group(const raft::Entry& entry, const std::vector<std::shar
 
 // Nothing of the entry took effect; it is tried again until it works.
 void Node::apply_failed(const Error& error, std::vector<std::shared_ptr<raft::Waiter>>& waiters) {
-  // Killed three times in one entry: it looks like poison, and the operator knows that it isn't.
+  // Killed three times in one entry: it looks like poison, and the operator knows whether it is.
+  const Index next = applied().next();
   const bool poison = executor_->poisoned().has_value();
+  if (error.code == Errc::Corrupt && shown_ahead(next)) return begin_apply(Instant{100});
   poisoned_ |= poison;
-  if (!faulty_disk && error.code != Errc::NoSpace && !poison) world_.violated(node_id_ + " can't apply: " + error.text());
+  const bool damaged = error.code == Errc::Corrupt && rotten_database();
+  if (!faulty_disk && error.code != Errc::NoSpace && !poison && !damaged) world_.violated(node_id_ + " can't apply: " + error.text());
   if (!apply_error_) {
     world_.note(node_id_ + " stopped applying: " + error.text());
     input([this] { driver_->apply_stalled(true); });
@@ -639,6 +683,10 @@ void Node::apply_failed(const Error& error, std::vector<std::shared_ptr<raft::Wa
   if (shared_.is(Mutant::PassOverFailedEntry) && !std::holds_alternative<raft::SnapshotDescriptor>(apply_queue_.front())) {
     if (executor_->skip(applied().next(), Term{1})) applied_until(applied());
   }
+  if (error.code == Errc::Corrupt) {
+    ask_state();
+    (void)take_adoption();
+  }
   begin_apply(kRetry);
 }
 
@@ -647,8 +695,11 @@ void Node::applied_until(Index index) {
     world_.note(node_id_ + " applies again");
     input([this] { driver_->apply_stalled(false); });
   }
-  shared_.found(shared_.checks.chain(index, executor_->status().chain));
-  if (index.value % kCompareEvery == 0) shared_.found(shared_.checks.state(index, content_hash()));
+  note_chain(index, executor_->status().chain);
+  if (!rotten_database()) {
+    shared_.found(shared_.checks.chain(index, executor_->status().chain));
+    if (index.value % kCompareEvery == 0) shared_.found(shared_.checks.state(index, content_hash()));
+  }
   auto waiting = std::exchange(reads_waiting_, {});
   for (auto& [wanted, done] : waiting) {
     if (wanted <= index) done(wanted);
@@ -675,6 +726,7 @@ void Node::strong_reads(std::span<executor::StrongRead> reads) {
 
 void Node::read_now(const std::shared_ptr<Call>& call) {
   if (!reader_) return call->failed({Errc::NotOpen, {}});   // the database is being exchanged
+  if (quarantined_) return call->failed({Errc::Busy, "in quarantine"});
   command::Outcome outcome;
   (void)reader_->run(call->request, outcome, {});
   call->finish(std::move(outcome));
@@ -725,6 +777,18 @@ void Node::forward(const std::shared_ptr<Call>& call) {
 
 // ---- looks from outside
 
+std::vector<std::string> Node::column(const std::string& sql) {
+  auto call = std::make_shared<Call>();
+  call->request.set_kind(pb::Request::QUERY);
+  call->request.add_statements()->set_sql(sql);
+  std::vector<std::string> rows;
+  call->done = [&](const Result<command::Outcome>& result) {
+    if (result) rows = first_column(result->results).value_or(std::vector<std::string>{});
+  };
+  read_now(call);
+  return rows;
+}
+
 std::uint64_t Node::content_hash() {
   static const pb::Request request = content_request();
   command::Outcome outcome;
@@ -753,13 +817,13 @@ void Node::check_bounds() {
     if (value > limit) world_.violated(node_id_ + ": " + what + " grew to " + std::to_string(value) + ", the limit is " + std::to_string(limit));
   };
   const executor::Status status = executor_->status();
-  if (!held_an_image_) bound("bytes of SQLite's WAL", status.wal_bytes, shared_.settings.wal_bytes_hard + (1 << 20));
+  if (!held_an_image_) bound("bytes of SQLite's WAL", status.wal_bytes, own_.wal_bytes_hard + (1 << 20));
   bound("bytes of the ledger", status.ledger_bytes, 4 << 20);
-  bound("queued bytes", driver_->queued_bytes(), shared_.settings.limits.queue_bytes + (1 << 20));
+  bound("queued bytes", driver_->queued_bytes(), own_.limits.queue_bytes + (1 << 20));
   bound("files", files(kDir).size() + files(kDir + "/staging").size(), 16);
   // While a member is fed by an image the log behind it is kept, for its time.
-  if (shared_.settings.snapshot_entries > 0 && !held_an_image_)
-    bound("bytes of the log", log_->disk_bytes(), shared_.settings.log_bytes_max + 4 * shared_.settings.segment_bytes_max + (1 << 20));
+  if (own_.snapshot_entries > 0 && !held_an_image_)
+    bound("bytes of the log", log_->disk_bytes(), own_.log_bytes_max + 4 * own_.segment_bytes_max + (1 << 20));
 }
 
 // Changes bytes of a file as they lie on the disk. The last pages of a file are left alone: of what was written last

@@ -8,12 +8,14 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "executor/executor.h"
 #include "replica/driver.h"
+#include "sim/data_checks.h"
 #include "sim/mutants.h"
 #include "sim/network.h"
 #include "sim/raft_checks.h"
@@ -28,6 +30,8 @@ namespace rq::sim {
 
 class Node;
 
+inline constexpr std::string_view kLethal = "/*lethal*/";   // a process that begins an entry with it dies
+
 // What all nodes of a run share.
 struct Shared {
   World& world;
@@ -39,6 +43,8 @@ struct Shared {
   std::uint64_t raft_ids = 0;                 // given out so far
   std::uint64_t cluster_id = 0;
   bool founded = false, calm = false;
+  std::set<Index> lethal;                     // entries that kill every process which begins them
+  std::function<void(Node&)> died;            // of one; told to the operator
 
   bool is(Mutant wanted) const { return mutant == wanted; }
   void found(const RaftChecks::Found& wrong) {
@@ -108,7 +114,7 @@ class Node final : public replica::Outputs {
   void kill(test::MemoryDisk::Loss loss, bool noticed);   // noticed: its peers see the connections end
   void wipe();                                // a new disk, and with it another Raft id
   void move();                                // another address from the next boot on
-  void cut_install();                         // of the image under way nothing more comes
+  void cut_install();                         // of the images under way nothing more comes
   void freeze(Instant until) { frozen_until_ = until; }   // a stopped process
   void serve(const std::shared_ptr<Call>& call);
   void input(std::function<void()> work);     // on the raft thread
@@ -118,16 +124,33 @@ class Node final : public replica::Outputs {
   std::string image();                        // of the database file, change counters masked
   void check_bounds();
   void rot(const std::string& path, std::uint64_t chance);
+  void misdirect(const std::string& from, const std::string& to, std::uint64_t chance);
+  void rot_database(std::uint64_t chance);    // a page of the table that nobody reads
+  std::vector<std::string> column(const std::string& sql);   // the first one, of the state as it is here
+  void propose(const pb::Proposal& proposal); // of the operator: nobody waits for it
+
+  // Comparing (cluster/proof) and what follows from it (store/integrity, Replica::adopt_state).
+  const std::map<Index, std::uint64_t>& chains() const { return chains_; }
+  Index chain_newest() const { return chains_.empty() ? Index{} : chains_.rbegin()->first; }
+  std::pair<Index, std::uint64_t> scrubbed() const { return scrubbed_; }
+  std::uint64_t engine_fingerprint() const { return executor_->status().engine; }
+  void quarantine(const std::string& why);
+  bool quarantined() const { return quarantined_; }
   std::vector<std::string> files(const std::string& dir) const { return disk_->list(dir).value_or(std::vector<std::string>{}); }
 
   // What the nemesis sets and the operator asks.
   Instant extra_disk{0}, extra_apply{0};
   bool faulty_disk = false;                   // errors were injected in this life: it may break
-  bool rotten = false;                        // bytes were changed at rest: it may refuse to start
+  bool rotten = false;                        // bytes of the log were changed at rest: it may refuse to start
+  // Bytes of the database were: it may differ from the others until a scrub of a later index says that it doesn't.
+  bool rotten_database() const { return rotten_since_.has_value(); }
+  Index rotten_since() const { return *rotten_since_; }
+  void set_rotten(std::optional<Index> since) { rotten_since_ = since; }
   unsigned images_taken = 0;
   bool member_wanted = true;                  // part of the cluster, as far as the operator knows
   bool stalled() const { return apply_error_.has_value(); }
   bool poisoned() const { return poisoned_; }
+  Index stuck_at_lethal() const;              // the operator must say what becomes of it; 0: none
   bool log_broken() const { return log_broken_; }
 
   void persist(replica::PersistItem&& item) override;
@@ -146,12 +169,19 @@ class Node final : public replica::Outputs {
   struct Replay { Index first, last; };
   using ApplyInput = std::variant<replica::ApplyItem, Replay, raft::SnapshotDescriptor>;
   struct Written { Index first_entry; replica::PersistItem item; };
-  struct Install {                            // a snapshot whose image is being fetched
-    raft::Message message;
+  struct Fetch {                              // of an image, in pieces
+    std::optional<raft::Message> message;     // the snapshot that it belongs to; none: a state that we asked for
     RaftId source;
     raft::MachineSnapshot image;
+    std::string path;
     std::uint64_t number = 0, received = 0;
     unsigned tries = 0;
+    bool rotten = false;                      // its source was, at some piece
+  };
+  using FetchSlot = std::unique_ptr<Fetch> Node::*;
+  struct Adoption {
+    raft::MachineSnapshot snapshot;
+    std::string path;
   };
   struct Shadow {
     std::map<std::uint64_t, std::pair<std::uint64_t, std::uint64_t>> entries;   // index -> term, hash
@@ -185,8 +215,19 @@ class Node final : public replica::Outputs {
   static std::string staged_image(Index index);
   void mind_log();
   void receive_snapshot(raft::Message&& message);
-  void ask_piece();
-  void piece_came(const Result<std::string>& piece);
+  void begin_fetch(FetchSlot slot, Fetch&& fetch);
+  void ask_piece(FetchSlot slot);
+  void piece_came(FetchSlot slot, const Result<std::string>& piece);
+  void ask_state();
+  void begin_hold(const std::function<void(const raft::MachineSnapshot&)>& done);
+  void let_states_go();
+  void wait_for_state(Index at_least);
+  bool take_adoption();
+  void state_exchanged(const std::string& image);
+  bool shown_ahead(Index stuck);
+  void scrub(Index index);
+  void note_chain(Index index, std::uint64_t chain);
+  Result<> apply_lethal(const raft::Group& group);
   Result<> take_snapshot(const raft::SnapshotDescriptor& descriptor);
   Result<> finish_staged_snapshot(Index at);
   void strong_reads(std::span<executor::StrongRead> reads);
@@ -201,6 +242,7 @@ class Node final : public replica::Outputs {
   const unsigned slot_;
   const std::string node_id_;
   const bool read_replica_;
+  const Settings own_;
   RaftId raft_id_;
   unsigned moves_ = 0;
   NodeClock clock_;
@@ -234,8 +276,20 @@ class Node final : public replica::Outputs {
   std::vector<std::pair<Index, replica::ReadDone>> reads_waiting_;
   Index restore_index_;                       // newest received snapshot: what it holds is not applied
   Index log_cut_at_;
-  std::unique_ptr<Install> install_;
-  std::uint64_t installs_ = 0;
+  std::unique_ptr<Fetch> install_, state_;
+  std::uint64_t fetches_ = 0, states_asked_ = 0;
+  bool asking_state_ = false;
+  bool wants_state_ = false, quarantined_ = false;
+  Index wanted_;                              // the state must let the log go on from here
+  Index handed_over_;                         // newest entry on its way to the apply thread
+  std::optional<Adoption> adoption_;
+  std::map<std::uint64_t, Instant> held_states_;   // for members that asked: last used
+  std::map<Index, std::uint64_t> chains_;
+  std::pair<Index, std::uint64_t> scrubbed_;
+  std::set<Index> passed_over_;               // lethal entries about which a later one said so
+  Index shown_to_;
+  std::optional<Index> rotten_since_;
+  std::set<std::string> rotten_images_;
   bool held_an_image_ = false;                // since the start: WAL and log stay as large as they became until the next writes
   unsigned images_held_ = 0;                  // for others: until they have them SQLite's WAL can't begin anew
   struct Heard { std::string said, table; };  // what the table said then

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "sim/auditor.h"
 #include "sim/clients.h"
 #include "sim/nemesis.h"
 
@@ -41,7 +42,8 @@ class Run {
         network_(world_, settings_),
         shared_{.world = world_, .settings = settings_, .network = network_, .mutant = options.mutant, .cluster_id = options.seed | 1},
         clients_(shared_),
-        nemesis_(shared_) {}
+        nemesis_(shared_),
+        auditor_(shared_) {}
 
   Verdict judge() {
     world_.note(settings_.text());
@@ -82,6 +84,7 @@ class Run {
     if (over()) return;
     world_.note("the cluster works");
     clients_.start();
+    if (world_.seed >= kSecondGeneration) auditor_.begin();
     nemesis_.begin();
     world_.run_until(world_.now() + settings_.storm);
     if (over()) return;
@@ -92,7 +95,7 @@ class Run {
   }
 
   bool settled() {
-    if (!nemesis_.at_peace()) return false;
+    if (!nemesis_.at_peace() || !auditor_.at_peace()) return false;
     Node* leader = shared_.leader();
     if (leader == nullptr) return false;
     const raft::ConfState& conf = leader->driver().conf();
@@ -108,6 +111,7 @@ class Run {
     if (over()) return;
     const Instant end = world_.now() + settings_.calm;
     bool probed = false;
+    if (world_.seed >= kSecondGeneration) auditor_.demand();
     clients_.probe([&] { probed = true; });
     while (!over() && !(probed && settled()) && world_.now() < end) world_.run_until(world_.now() + milliseconds(100));
     if (over()) return;
@@ -116,7 +120,8 @@ class Run {
     for (const auto& node : shared_.nodes)
       state += " " + node->name() + (node->up() ? " applied=" + std::to_string(node->applied().value) + " commit=" + std::to_string(node->driver().engine().commit().value) +
                                                       " term=" + std::to_string(node->driver().engine().term().value) + (node->leads() ? " leads" : "") +
-                                                      (node->stalled() ? " stalled" : "") + " voters=" + std::to_string(node->driver().conf().voters.size())
+                                                      (node->stalled() ? " stalled" : "") +
+                                                      (node->quarantined() ? " quarantined" : "") + " voters=" + std::to_string(node->driver().conf().voters.size())
                                                 : " down") + (node->member_wanted ? ";" : " (removed);");
     if (Node* leader = shared_.leader())
       for (const raft::PeerStatus& peer : leader->driver().status().peers)
@@ -163,6 +168,7 @@ class Run {
   Shared shared_;
   Clients clients_;
   Nemesis nemesis_;
+  Auditor auditor_;
 };
 
 }  // namespace

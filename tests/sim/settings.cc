@@ -8,17 +8,7 @@ T pick(test::SeededRng& rng, std::initializer_list<T> choices) {
   return choices.begin()[rng.below(choices.size())];
 }
 
-}  // namespace
-
-Settings Settings::draw(std::uint64_t seed) {
-  test::SeededRng rng(seed ^ 0x5e771465);
-  Settings s;
-  s.voters = pick(rng, {1u, 3u, 3u, 3u, 3u, 5u, 5u});
-  s.read_replicas = rng.below(4) == 0 ? 1 : 0;
-  s.timing.tick = milliseconds(pick(rng, {10, 20, 50}));
-  s.timing.election_ticks = static_cast<int>(pick(rng, {10, 10, 20}));
-  s.timing.heartbeat_ticks = static_cast<int>(pick(rng, {1, 2, 3}));
-  s.timing.leader_lease = s.timing.tick * s.timing.election_ticks * static_cast<int>(pick(rng, {1, 1, 2})) / 2;
+void draw_sizes(Settings& s, test::SeededRng& rng) {
   s.limits.group_requests = pick<std::size_t>(rng, {1, 2, 8, 64, 1024});
   s.limits.group_bytes = pick<std::size_t>(rng, {300, 4096, 1u << 20});
   s.limits.queue_requests = pick<std::size_t>(rng, {4, 1000});
@@ -37,6 +27,20 @@ Settings Settings::draw(std::uint64_t seed) {
   s.piece_bytes = pick<std::size_t>(rng, {4 << 10, 16 << 10, 1 << 20});
   s.piece_delay = Instant(pick(rng, {1000, 20'000, 100'000}));
   s.apply_queue_entries = pick<std::size_t>(rng, {3, 1000});
+}
+
+}  // namespace
+
+Settings Settings::draw(std::uint64_t seed) {
+  test::SeededRng rng(seed ^ 0x5e771465);
+  Settings s;
+  s.voters = pick(rng, {1u, 3u, 3u, 3u, 3u, 5u, 5u});
+  s.read_replicas = rng.below(4) == 0 ? 1 : 0;
+  s.timing.tick = milliseconds(pick(rng, {10, 20, 50}));
+  s.timing.election_ticks = static_cast<int>(pick(rng, {10, 10, 20}));
+  s.timing.heartbeat_ticks = static_cast<int>(pick(rng, {1, 2, 3}));
+  s.timing.leader_lease = s.timing.tick * s.timing.election_ticks * static_cast<int>(pick(rng, {1, 1, 2})) / 2;
+  draw_sizes(s, rng);
   s.wire_codec = rng.below(4) == 0;
 
   s.net_delay = Instant(pick(rng, {200, 1000, 5000}));
@@ -66,12 +70,28 @@ Settings Settings::draw(std::uint64_t seed) {
   fault(s.membership, 3, {500, 1500});
   fault(s.wipe, 4, {2000, 4000});
   fault(s.rot, 4, {1500, 3000});
-  fault(s.poison, 8, {3000});
+  Instant retired{0};                    // keeps the draws of old seeds
+  fault(retired, 8, {3000});
   fault(s.snapshot_cut, 3, {500, 2000});
   if (rng.below(2) == 0) s.drop_permille = static_cast<unsigned>(pick(rng, {5, 20, 100}));
   if (rng.below(2) == 0) s.duplicate_permille = static_cast<unsigned>(pick(rng, {5, 50}));
   if (rng.below(2) == 0) s.straggle_permille = static_cast<unsigned>(pick(rng, {5, 50}));
   if (rng.below(3) == 0) s.drift_permille = static_cast<unsigned>(pick(rng, {5, 50}));
+  if (seed < kSecondGeneration) return s;
+  fault(s.rot_database, 2, {1500, 3000});
+  fault(s.misdirected, 4, {1500, 3000});
+  fault(s.poison, 4, {1500, 3000});
+  s.cold = true;
+  s.per_node = rng.below(2) == 0;
+  return s;
+}
+
+// What a node has for itself; the cluster's timings are all nodes'.
+Settings Settings::of_node(std::uint64_t seed, unsigned slot) const {
+  Settings s = *this;
+  if (!per_node) return s;
+  test::SeededRng rng(seed * 31 + slot);
+  draw_sizes(s, rng);
   return s;
 }
 
@@ -80,13 +100,15 @@ std::string Settings::text() const {
   const std::pair<const char*, Instant> faults[] = {
       {"crash", crash}, {"crash-in-call", crash_in_call}, {"partition", partition}, {"slow-disk", slow_disk}, {"full-disk", full_disk}, {"io-error", io_error},
       {"clock-jump", clock_jump}, {"pause", pause}, {"slow-apply", slow_apply}, {"transfer", transfer}, {"false-death", false_death}, {"membership", membership},
-      {"wipe", wipe}, {"rot", rot}, {"poison", poison}, {"snapshot-cut", snapshot_cut}};
+      {"wipe", wipe}, {"rot", rot}, {"snapshot-cut", snapshot_cut},
+      {"rot-database", rot_database}, {"misdirected", misdirected}, {"poison", poison}};
   for (const auto& [name, mean] : faults)
     if (mean.count() > 0) out += " " + std::string(name);
   if (drop_permille) out += " drop";
   if (duplicate_permille) out += " duplicate";
   if (straggle_permille) out += " straggle";
   if (drift_permille) out += " drift";
+  if (per_node) out += "; sizes by node";
   return out;
 }
 

@@ -20,6 +20,7 @@
 
 #include "base/log.h"
 #include "sim/run.h"
+#include "sim/settings.h"
 
 namespace {
 
@@ -114,11 +115,12 @@ int mutants(unsigned seeds_max, const std::string& only) {
   std::printf("%-24s %6s  %-60s %s\n", "mutant", "seeds", "what it does", "found as");
   for (const Mutant mutant : all_mutants()) {
     if (!only.empty() && only != name_of(mutant)) continue;
+    const std::uint64_t first = needs_second_generation(mutant) ? kSecondGeneration : 0;
     unsigned seed = 1;
     std::string what;
     for (; seed <= seeds_max; ++seed) {
       what.clear();
-      if (run_apart({.seed = seed, .mutant = mutant}, what) != 0) break;
+      if (run_apart({.seed = first + seed, .mutant = mutant}, what) != 0) break;
     }
     if (seed > seeds_max) {
       ++missed;
