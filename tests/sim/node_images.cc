@@ -81,6 +81,11 @@ void Node::begin_fetch(FetchSlot slot, Fetch&& fetch) {
   (this->*slot)->number = ++fetches_;
   (void)seen_disk_->make_dirs(kStaging);
   (void)seen_disk_->remove((this->*slot)->path);
+  if (slot == &Node::state_) {                 // of earlier ones nothing is needed
+    adoption_.reset();
+    for (const std::string& name : files(kStaging))
+      if (name.starts_with("state-")) (void)seen_disk_->remove(kStaging + "/" + name);
+  }
   ask_piece(slot);
 }
 
