@@ -77,6 +77,7 @@ class SqlExecutor final : public Executor {
         arena_(arena_options()) {}
   ~SqlExecutor() override { detach(); }
   Result<> attach();
+  Result<> try_attach();
 
   Index applied_index() const override { return Index{applied_.load(std::memory_order_acquire)}; }
   Result<> apply(const raft::Group& group) override;
@@ -112,6 +113,7 @@ class SqlExecutor final : public Executor {
   void detach();
   void flush_ledger();
   void learn_poison();
+  Result<bool> holds(Index index);
   Result<> decode(const raft::Group& group);
   Work work() const;
   Result<> run_entry(const raft::Group& group, Work work);
@@ -139,6 +141,7 @@ class SqlExecutor final : public Executor {
   std::unique_ptr<ledger::ShimVfs> shim_;
   std::unique_ptr<Writer> writer_;
   std::unique_ptr<Checkpointer> checkpointer_;
+  Index finished_late_;                 // apply thread: entries up to there came with an exchange that an attach finished
   std::optional<AttemptNote> attempt_;
   Interruption interruption_;
   std::set<Index> skips_;
@@ -171,7 +174,14 @@ Position SqlExecutor::bootstrap() const {
   return position;
 }
 
+// All of it or nothing.
 Result<> SqlExecutor::attach() {
+  Result<> attached = try_attach();
+  if (!attached) detach();
+  return attached;
+}
+
+Result<> SqlExecutor::try_attach() {
   RQ_TRY(auto ledger, ledger::recover(*options_.disk, paths_, bootstrap()));
   RQ_TRY(auto shim, ledger::ShimVfs::install(options_.base_vfs, ledger.get()));
   {
@@ -257,11 +267,27 @@ SqlExecutor::Work SqlExecutor::work() const {
   return alone ? Work::Vacuum : Work::Transaction;
 }
 
+// Attaches again what a failed exchange left detached. It may finish that exchange: then the state holds entries that the caller
+// takes for not applied. True: this one is among them.
+Result<bool> SqlExecutor::holds(Index index) {
+  if (!writer_) {
+    RQ_CHECK(attach());
+    if (position_.index >= index) finished_late_ = position_.index;
+  }
+  if (index <= finished_late_) return true;
+  RQ_ASSERT(index > position_.index);
+  return false;
+}
+
 Result<> SqlExecutor::apply(const raft::Group& group) {
-  RQ_ASSERT(group.index > position_.index);
   RQ_ASSERT(group.waiters.empty() || group.waiters.size() == group.proposals.size());
   if (interruption_.canceled()) return fail(Errc::Canceled);
-  if (!writer_) RQ_CHECK(attach());     // an exchange of the file failed half-way
+  RQ_TRY(const bool there, holds(group.index));
+  if (there) {
+    for (const auto& waiter : group.waiters)
+      if (waiter) waiter->failed({Errc::LeadershipLost, {}});
+    return {};
+  }
   RQ_CHECK(decode(group));
   const bool passed_over = skips_.erase(group.index) != 0;
   const Work todo = passed_over ? Work::None : work();
@@ -493,8 +519,8 @@ void SqlExecutor::answer(const raft::Group& group) {
 }
 
 Result<> SqlExecutor::skip(Index index, Term term) {
-  RQ_ASSERT(index > position_.index);
-  if (!writer_) RQ_CHECK(attach());
+  RQ_TRY(const bool there, holds(index));
+  if (there) return {};
   Position next = position_;
   next.index = index;
   next.term = term;
@@ -704,13 +730,15 @@ Result<> SqlExecutor::restore(const raft::MachineSnapshot& snapshot, const std::
 }
 
 // The database file gives way to another. When this fails the old one is attached again, or the exchange is finished by
-// the next attach().
+// the next attach(): mostly the one in here, and then it has not failed.
 Result<> SqlExecutor::exchange(const std::string& image, const Position& position) {
+  const Index before = position_.index;
   if (options_.before_exchange) options_.before_exchange();
   detach();
   const Result<> installed = ledger::install(*options_.disk, paths_, image, position);
   const Result<> attached = attach();
   if (options_.after_exchange) options_.after_exchange();
+  if (attached && position_.index == position.index && position.index > before) return {};
   RQ_CHECK(installed);
   return attached;
 }

@@ -528,6 +528,53 @@ TEST_F(ExecutorTest, SnapshotShowsItsStateWhileWritesAndCheckpointsGoOn) {
   EXPECT_EQ(fresh.rows("SELECT sum(length(v)), count(*), (SELECT last_insert_rowid()) FROM t"), before);
 }
 
+// The disk fails at each call of an exchange in turn, once or until it is mended: nothing is applied twice, nor passed over.
+TEST_F(ExecutorTest, AnExchangeThatFailsHalfWayIsFinishedOrUndone) {
+  Rig leader;
+  leader.open();
+  std::vector<test::Entry> log;
+  for (int i = 0; i < 6; ++i) {
+    log.push_back(test::entry_of(leader.next(), {execute({i == 0 ? "CREATE TABLE t(v INTEGER PRIMARY KEY)" : "INSERT INTO t VALUES(" + std::to_string(i) + ")"})}));
+    ASSERT_TRUE(leader.apply_entry(log.back()));
+  }
+  const auto snapshot = leader.executor().snapshot();
+  ASSERT_TRUE(snapshot);
+  log.push_back(test::entry_of(leader.next(), {execute({"INSERT INTO t VALUES(6)"})}));
+  int finished = 0, undone = 0, late = 0;
+  for (const bool until_mended : {false, true}) {
+    bool failing = true;
+    for (unsigned call = 1; failing; ++call) {
+      ASSERT_LT(call, 500u);
+      Rig member;
+      member.open();
+      for (int i = 0; i < 2; ++i) ASSERT_TRUE(member.apply_entry(log[static_cast<std::size_t>(i)]));
+      const std::string image = take_image(leader.executor(), *snapshot, member.disk());
+      member.disk().fail_call(call, Errc::Io, until_mended);
+      const auto restored = member.executor().restore(*snapshot, image);
+      failing = member.disk().failed();
+      member.disk().heal();
+      if (restored) {
+        EXPECT_EQ(member.executor().applied_index(), snapshot->index) << call;
+        ++finished;
+      } else if (member.executor().applied_index() == Index{3}) {
+        ++undone;
+      }
+      // The caller goes on behind what it takes for applied.
+      const std::size_t from = restored ? log.size() - 1 : 2;
+      for (std::size_t i = from; i < log.size(); ++i) {
+        const Index before = member.executor().applied_index();
+        ASSERT_TRUE(member.apply_entry(log[i], false)) << call;
+        late += !restored && i == from && member.executor().applied_index() > log[i].index && before < log[i].index;
+      }
+      EXPECT_EQ(member.executor().applied_index(), log.back().index) << call;
+      EXPECT_EQ(member.rows("SELECT group_concat(v) FROM (SELECT v FROM t ORDER BY v)"), "1,2,3,4,5,6\n") << call;
+    }
+  }
+  EXPECT_GT(finished, 2);
+  EXPECT_GT(undone, 2);
+  EXPECT_GT(late, 2);
+}
+
 TEST_F(ExecutorTest, WalIsMovedIntoTheDatabaseAndBeginsAnew) {
   run(execute({"CREATE TABLE t(v)"}));
   for (int i = 0; i < 400; ++i, clock().advance(std::chrono::seconds(1))) run(execute({"INSERT INTO t VALUES(zeroblob(3000))"}));
