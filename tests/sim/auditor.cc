@@ -85,11 +85,15 @@ void Auditor::judge(Node& leader, Question& question, std::vector<Value>& agreed
   const cluster::ProofVerdict verdict = cluster::judge(leader.driver().conf(), question.reports);
   std::optional<cluster::ProofReport> value = verdict.agreed;
   if (verdict.contradiction && (verdict.complete || world_.now() - question.asked > kOld)) {
-    const auto own = question.reports.find(leader_);
-    if (own == question.reports.end()) return;
-    world_.note("no majority at " + std::to_string(question.index.value) + ": the operator trusts " + leader.name());
-    for (Node* node : members()) node->set_rotten(shared_.checks.last_committed());     // whatever the leader has they will have
-    value = own->second;
+    const Node* trusted = nullptr;                 // the leader first: a rotten one whose pages are well-formed can't be told
+    for (const auto& node : shared_.nodes) {
+      const bool sound = question.reports.contains(node->raft_id()) && node->up() && node->column("PRAGMA quick_check") == std::vector<std::string>{"ok"};
+      if (sound && (trusted == nullptr || node.get() == &leader)) trusted = node.get();
+    }
+    if (trusted == nullptr) return;
+    world_.note("no majority at " + std::to_string(question.index.value) + ": the operator trusts " + trusted->name());
+    for (Node* node : members()) node->set_rotten(shared_.checks.last_committed());     // whatever that one has they will have
+    value = question.reports.at(trusted->raft_id());
   }
   if (!value) return;
   std::erase_if(agreed, [&](const Value& one) { return one.index == question.index; });
