@@ -101,7 +101,7 @@ class Map final : public raft::StateMachine {
   mutable std::mutex mutex_;   // guards values and images
   std::map<std::string, std::string> values_;
   std::map<std::uint64_t, std::string> images_;   // snapshots that somebody reads
-  std::uint64_t last_image_ = 0;
+  std::uint64_t last_image_ = SystemRng().next() >> 1;   // ids of no other start
   Index applied_{1};
   Term term_{1};
 };

@@ -69,6 +69,14 @@ void AttemptNote::passed(Index until) {
 
 Result<> AttemptNote::begin(Index index) { return write(index, attempts(index) + 1); }
 
+Result<> AttemptNote::survived(Index index) {
+  RQ_CHECK(write(index, 0));
+  RQ_CHECK(file_->sync());               // else power may leave the note of its beginning
+  for (Suspect& suspect : suspects_)
+    if (suspect.index == index) suspect.attempts = 0;
+  return {};
+}
+
 Result<> AttemptNote::withdraw(Index index) { return write(index, attempts(index)); }
 
 }  // namespace rq::executor

@@ -1,6 +1,6 @@
 // The note of the entry that is being applied (file apply.attempt): how a process that dies of an entry is found out.
 //
-// 16 bytes {index, number of starts that began it, CRC32C}, overwritten before each entry, never synced: the page cache
+// 16 bytes {index, number of starts that began it, CRC32C}, overwritten before each entry, not synced: the page cache
 // survives the death of the process, and nothing is lost if power takes it. A second note stands behind the first: entries that
 // are replayed on the way to one that an earlier start died of have theirs there. (Power may take what was applied and leave
 // the note of a later entry: that one must not hide an earlier one that nobody survives.)
@@ -32,6 +32,9 @@ class AttemptNote {
   // Everything up to there is applied, or passed over.
   void passed(Index until);
   Result<> begin(Index index);
+  // It was suspected, and has been applied: what earlier starts died of was something else. Durable: power may take once more what
+  // was applied. Happens once a start at most, after one that did not end in good order.
+  Result<> survived(Index index);
   // It was given up in good order: this start doesn't count.
   Result<> withdraw(Index index);
 

@@ -73,6 +73,20 @@ TEST(AttemptNote, TheFirstOfTwoComesFirst) {
   EXPECT_EQ(die(disk, 28, 60), Index{60});         // passed over: the other is known as yet
 }
 
+// The power goes again and again, and takes what was applied: the entry is the last one of the log, and innocent.
+TEST(AttemptNote, OneThatIsSurvivedEachTimeIsNoPoison) {
+  test::MemoryDisk disk;
+  for (int start = 0; start < 6; ++start) {
+    auto note = AttemptNote::open(disk, kPath, Index{4});
+    ASSERT_TRUE(note);
+    EXPECT_FALSE(note->poison()) << start;
+    ASSERT_TRUE(note->begin(Index{5}));
+    if (note->suspected(Index{5})) {
+      ASSERT_TRUE(note->survived(Index{5}));
+    }
+  }
+}
+
 TEST(AttemptNote, OneThatWasGivenUpInGoodOrderDoesNotCount) {
   test::MemoryDisk disk;
   for (int start = 0; start < 4; ++start) {

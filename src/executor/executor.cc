@@ -68,6 +68,13 @@ class Interruption final : public sql::Cancellation {
   std::atomic<bool> set_ = false;
 };
 
+// Far from that of any other start.
+std::uint64_t random_start() {
+  std::uint64_t start = 0;
+  sqlite3_randomness(sizeof start, &start);
+  return start >> 1 | 1;
+}
+
 class SqlExecutor final : public Executor {
  public:
   explicit SqlExecutor(Options options)
@@ -163,7 +170,7 @@ class SqlExecutor final : public Executor {
 
   std::mutex images_mutex_;                       // guards the two below
   std::map<std::uint64_t, std::shared_ptr<HeldImage>> images_;
-  std::uint64_t last_image_ = 0;
+  std::uint64_t last_image_ = random_start();   // no other start may give the same ids: a receiver would go on with another image
 };
 
 // --- opening and closing
@@ -174,10 +181,12 @@ Position SqlExecutor::bootstrap() const {
   return position;
 }
 
-// All of it or nothing.
+// All of it or nothing. It may finish an exchange that failed: then the state holds entries that the caller takes for not applied.
 Result<> SqlExecutor::attach() {
+  const Index known = applied_index();
   Result<> attached = try_attach();
   if (!attached) detach();
+  else if (known && position_.index > known) finished_late_ = position_.index;
   return attached;
 }
 
@@ -267,13 +276,9 @@ SqlExecutor::Work SqlExecutor::work() const {
   return alone ? Work::Vacuum : Work::Transaction;
 }
 
-// Attaches again what a failed exchange left detached. It may finish that exchange: then the state holds entries that the caller
-// takes for not applied. True: this one is among them.
+// Whether the entry is among those that came with an exchange which was finished late.
 Result<bool> SqlExecutor::holds(Index index) {
-  if (!writer_) {
-    RQ_CHECK(attach());
-    if (position_.index >= index) finished_late_ = position_.index;
-  }
+  if (!writer_) RQ_CHECK(attach());       // an exchange of the file failed half-way
   if (index <= finished_late_) return true;
   RQ_ASSERT(index > position_.index);
   return false;
@@ -321,7 +326,10 @@ Result<> SqlExecutor::apply(const raft::Group& group) {
       return done;
     }
     // Its success is told to the next start, however soon that comes.
-    if (attempt_->suspected(group.index)) flush_ledger();
+    if (attempt_->suspected(group.index)) {
+      flush_ledger();
+      if (auto told = attempt_->survived(group.index); !told) log::warn("executor", "apply.attempt: " + told.error().text());
+    }
   }
   if (proposals_.size() == 1 && proposals_[0]->request().maintenance() != 0 && options_.on_maintenance) {
     options_.on_maintenance(static_cast<Maintenance>(proposals_[0]->request().maintenance()), WallTime(std::chrono::milliseconds(group.wall_ms)));

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "base/digest.h"
 #include "executor/test_rig.h"
 
@@ -526,6 +528,23 @@ TEST_F(ExecutorTest, SnapshotShowsItsStateWhileWritesAndCheckpointsGoOn) {
   fresh.reopen();
   EXPECT_EQ(fresh.executor().applied_index(), snapshot->index);
   EXPECT_EQ(fresh.rows("SELECT sum(length(v)), count(*), (SELECT last_insert_rowid()) FROM t"), before);
+}
+
+// A receiver that goes on with its piece of an image must never get one of another: also when the sender has started anew.
+TEST_F(ExecutorTest, NoTwoImagesHaveOneIdAlsoAcrossStarts) {
+  std::set<std::uint64_t> ids;
+  for (int start = 0; start < 3; ++start) {
+    for (int i = 0; i < 3; ++i) {
+      const auto snapshot = executor().snapshot();
+      ASSERT_TRUE(snapshot);
+      EXPECT_NE(snapshot->id, 0u);
+      EXPECT_TRUE(ids.insert(snapshot->id).second);
+      if (i == 0) executor().release(snapshot->id);
+    }
+    const std::uint64_t old = *ids.begin();
+    reopen();
+    EXPECT_EQ(executor().persist(old, 0, 4096).error().code, Errc::NotFound);
+  }
 }
 
 // The disk fails at each call of an exchange in turn, once or until it is mended: nothing is applied twice, nor passed over.

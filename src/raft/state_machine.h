@@ -44,7 +44,9 @@ struct Group {
 struct MachineSnapshot {
   Index index;
   Term term;
-  std::uint64_t id = 0;      // names the image on the node that made it
+  // Names the image on the node that made it, never 0. No other image has it, nor has one of an earlier or later start: whoever
+  // has read a part of this one may not go on with another.
+  std::uint64_t id = 0;
   std::uint64_t bytes = 0;   // of the image
   std::string data;          // the machine's own, small: what restore() needs beside the image
 };
