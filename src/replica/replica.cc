@@ -452,6 +452,10 @@ void Replica::run_apply() {
       }
       continue;
     }
+    if (inputs.empty()) {                          // the time of those who wait goes by without entries too
+      release_waits(false);
+      continue;
+    }
     if (apply_inbox_.size() == 0) machine_.idle();
   }
   release_waits(true);
