@@ -139,7 +139,7 @@ void Images::installed(const Result<>& result) {
 
 void Images::state_wanted() {
   const World world = world_();
-  std::string addr;
+  replica::Member source;
   {
     const std::lock_guard lock(mutex_);
     if (stopped_ || asking_state_ || (state_ && !state_->over()) || clock_.now() < state_again_) return;
@@ -155,18 +155,19 @@ void Images::state_wanted() {
       state_again_ = clock_.now() + std::chrono::seconds(60);
       return log::error("store", "there is no other member whose state could be fetched; restore a backup");
     }
-    addr = others[state_turn_++ % others.size()]->raft_addr;
+    source = *others[state_turn_++ % others.size()];
     asking_state_ = true;
   }
-  fetch_state(addr, world.record.cluster_id);
+  fetch_state(source, world.record.cluster_id);
 }
 
-void Images::fetch_state(const std::string& addr, std::uint64_t cluster_id) {
+void Images::fetch_state(const replica::Member& member, std::uint64_t cluster_id) {
+  const std::string addr = member.raft_addr;
   pb::HoldStateRequest request;
   request.mutable_reader()->set_cluster_id(cluster_id);
   request.mutable_reader()->set_raft_id(world_().self.value);
   transport_.call(addr, transport::CallType::HoldState, request.SerializeAsString(), clock_.now() + kHoldTime,
-                  [weak = weak_from_this(), addr, cluster_id](const Result<std::string>& response) {
+                  [weak = weak_from_this(), addr, cluster_id, id = member.raft_id](const Result<std::string>& response) {
                     const auto self = weak.lock();
                     if (!self) return;
                     pb::HoldStateResponse held;
@@ -177,7 +178,7 @@ void Images::fetch_state(const std::string& addr, std::uint64_t cluster_id) {
                       return log::warn("store", "no state from " + addr + ": " + (response ? "unreadable answer" : response.error().text()));
                     }
                     raft::MachineSnapshot snapshot{.index = Index{held.index()}, .term = Term{held.term()}, .id = held.image_id(), .bytes = held.bytes(),
-                                                   .data = held.machine()};
+                                                   .data = held.machine(), .source = id};
                     const std::string path = self->store_.staging_dir() + "/state-" + std::to_string(held.index());
                     ImageSource source{.addr = addr, .image_id = held.image_id(), .bytes = held.bytes(),
                                        .identity = "state " + std::to_string(held.index()) + " " + std::to_string(held.bytes()) + " " + held.machine()};

@@ -69,7 +69,7 @@ class Images : public std::enable_shared_from_this<Images> {
   struct Spread;
   void start_install(raft::Message&& message, const ImageSource& source, std::uint64_t cluster_id);
   void installed(const Result<>& result);
-  void fetch_state(const std::string& addr, std::uint64_t cluster_id);
+  void fetch_state(const replica::Member& source, std::uint64_t cluster_id);
   void stage(std::string payload, std::shared_ptr<transport::Responder> responder);
   void stage_here(const pb::LoadImage& image, const std::string& source_addr, std::function<void(Result<>)> done);
   void spread_to(const std::shared_ptr<Spread>& spread, RaftId member, const std::string& addr);

@@ -22,6 +22,8 @@ constexpr auto kContradictionAfter = std::chrono::seconds(5);   // members that 
 constexpr auto kHandOverPause = std::chrono::seconds(3);
 constexpr auto kProposePause = std::chrono::seconds(10);
 constexpr auto kSuspicionPause = std::chrono::minutes(10);    // a shadow table of FTS that somebody broke fails all the time
+constexpr auto kCopyScrubPause = std::chrono::minutes(5);     // a member of another engine, or one that is down, can't be compared
+constexpr auto kTrustPause = std::chrono::milliseconds(20);
 constexpr auto kTrustFor = std::chrono::minutes(5);
 constexpr auto kSilentAfter = std::chrono::seconds(10);
 
@@ -53,6 +55,7 @@ void Proof::stop() {
   }
   changed_.notify_all();
   if (thread_.joinable()) thread_.join();
+  if (const auto trust = std::exchange(trust_, std::nullopt)) trust->done(fail(Errc::Closed, "node is stopping"));
 }
 
 void Proof::run() {
@@ -62,7 +65,8 @@ void Proof::run() {
     lock.unlock();
     tick();
     lock.lock();
-    changed_.wait_for(lock, options_.interval, [this] { return stop_ || wake_; });
+    const auto pause = trust_ ? std::min<std::chrono::nanoseconds>(kTrustPause, options_.interval) : options_.interval;
+    changed_.wait_for(lock, pause, [this] { return stop_ || wake_; });
     wake_ = false;
   }
 }
@@ -75,11 +79,13 @@ void Proof::tick() {
       questions_.clear();
       last_.clear();
       scrub_question_ = {};
+      scrubbed_copies_.clear();
       contradiction_.reset();
       store_->integrity().refuse_writes({});
       if (!leads) trusted_until_ = {};
     }
   }
+  take_trust();
   if (leads) lead();
   check_self();
 }
@@ -93,7 +99,7 @@ Proof::Last Proof::own_report() const {
   const auto [index, chain] = integrity.chains().newest();
   const store::Scrubber::State scrub = integrity.scrubber().newest();
   return {.now = {index, {engine, chain}}, .quarantined = integrity.quarantined(), .scrub = {scrub.index, {engine, scrub.value}},
-          .gap_after = status.gap_after, .gap_until = status.gap_until, .suspects = integrity.suspected(),
+          .gap_after = status.gap_after, .gap_until = status.gap_until, .suspects = integrity.suspected(), .copy_of = integrity.copy_of(),
           .scrub_done = scrub.done, .scrub_total = scrub.total, .heard = node_.clock().now()};
 }
 
@@ -116,6 +122,7 @@ void Proof::serve(const std::string& payload, const std::shared_ptr<transport::R
   response.set_gap_after(own.gap_after.value);
   response.set_gap_until(own.gap_until.value);
   response.set_suspects(own.suspects);
+  response.set_copy_of(own.copy_of.value);
   responder->reply(response.SerializeAsString());
   // What somebody else than our leader takes for agreed is no news.
   if (request.leader() == 0 || RaftId{request.leader()} != store->replica().leader()) return;
@@ -143,6 +150,7 @@ void Proof::check_self() {
     }
     const store::Scrubber::State scrub = store_->integrity().scrubber().newest();
     const bool comparable = scrub.value != 0 && scrub.index == agreed_scrub_.index && agreed_scrub_.report.engine == engine;
+    if (!why && comparable && scrub.value == agreed_scrub_.report.value) store_->integrity().proven();
     if (!why && comparable && scrub.value != agreed_scrub_.report.value)
       why = "a scrub found its database to differ from that of the majority, index=" + std::to_string(scrub.index.value);
   }
@@ -249,7 +257,7 @@ void Proof::take_answer(RaftId member, const pb::ProofResponse& response) {
   if (stop_ || !was_leader_) return;
   const auto value = [](const pb::ValueAt& in) { return Value{Index{in.index()}, {in.engine(), in.value()}}; };
   remember(member, {.now = value(response.now()), .quarantined = response.quarantined(), .scrub = value(response.scrub()),
-                    .gap_after = Index{response.gap_after()}, .gap_until = Index{response.gap_until()}, .suspects = response.suspects(),
+                    .gap_after = Index{response.gap_after()}, .gap_until = Index{response.gap_until()}, .suspects = response.suspects(), .copy_of = RaftId{response.copy_of()},
                     .scrub_done = response.scrub_done(), .scrub_total = response.scrub_total(), .heard = node_.clock().now()});
   if (response.quarantined()) {            // what it said before counts no more
     for (Question& question : questions_) question.reports.erase(member);
@@ -260,12 +268,20 @@ void Proof::take_answer(RaftId member, const pb::ProofResponse& response) {
       if (question.index.value == known.index()) question.reports[member] = {known.engine(), known.value()};
 }
 
+// The lock is held.
+ProofCopies Proof::copies() const {
+  ProofCopies out;
+  for (const auto& [member, last] : last_)
+    if (last.copy_of && !last.quarantined) out[member] = last.copy_of;
+  return out;
+}
+
 void Proof::judge_questions() {
   const raft::ConfState conf = node_.conf();
   const SteadyTime now = node_.clock().now();
   const std::lock_guard lock(mutex_);
   for (Question& question : questions_) {
-    const ProofVerdict verdict = judge(conf, question.reports);
+    const ProofVerdict verdict = judge(conf, question.reports, copies());
     if (verdict.agreed && !trusted()) {
       if (agreed_.emplace(question.index.value, *verdict.agreed).second) node_.metrics().counter("proof", "num_comparisons").add();
       for (const auto& [member, report] : question.reports)
@@ -315,7 +331,7 @@ void Proof::judge_scrub() {
     busy |= last.scrub.report.value == 0;
   }
   if (busy) scrub_question_.asked = now;
-  const ProofVerdict verdict = judge(conf, scrub_question_.reports);
+  const ProofVerdict verdict = judge(conf, scrub_question_.reports, copies());
   if (verdict.agreed && !trusted() && agreed_scrub_.index != newest) {
     agreed_scrub_ = {newest, *verdict.agreed};
     node_.metrics().counter("proof", "num_scrubs").add();
@@ -363,8 +379,16 @@ void Proof::scrub_when_due() {
   bool suspected = false;
   {
     const std::lock_guard lock(mutex_);
+    // A new copy is compared soon: until then it doesn't count as a witness.
+    const ProofCopies present = copies();
+    const bool copied = options_.scrub_interval.count() > 0 && !present.empty() && (present != scrubbed_copies_ || now >= copy_scrub_again_);
+    if (copied) {
+      copy_scrub_again_ = now + kCopyScrubPause;
+      scrubbed_copies_ = present;
+    }
     suspected = now >= suspicion_again_ && std::ranges::any_of(last_, [](const auto& one) { return one.second.suspects; });
     if (suspected) suspicion_again_ = now + kSuspicionPause;
+    suspected |= copied;
     if (!suspected && (options_.scrub_interval.count() <= 0 || now < scrub_again_)) return;
     scrub_again_ = now + kProposePause;
   }
@@ -411,21 +435,35 @@ void Proof::operate(const pb::ProofOperation& operation, std::function<void(Resu
   }
 }
 
-void Proof::trust(const std::string& node_id, const pb::Credentials& credentials, std::function<void(Result<std::string>)> done) {
-  if (node_id == node_.identity().node_id) {
-    if (!store_->replica().is_leader()) return done(fail(Errc::NotLeader));
-    {
-      const std::lock_guard lock(mutex_);
+void Proof::take_trust() {
+  const bool leads = store_->replica().is_leader();
+  std::optional<Trust> trust;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!trust_ || (!leads && node_.clock().now() < trust_->deadline)) return;
+    trust = std::exchange(trust_, std::nullopt);
+    if (leads) {
       trusted_until_ = node_.clock().now() + kTrustFor;
       agreed_.clear();
       agreed_scrub_ = {};
       contradiction_.reset();
-      wake_ = true;
     }
-    store_->integrity().refuse_writes({});
-    changed_.notify_all();
-    log::warn("proof", "the operator trusts this node: its state counts as agreed");
-    return done("{\"trusted\":\"" + node_id + "\"}");
+  }
+  if (!leads) return trust->done(fail(Errc::NotLeader));
+  store_->integrity().refuse_writes({});
+  log::warn("proof", "the operator trusts this node: its state counts as agreed");
+  std::string json = "{\"trusted\":";
+  append_json_string(json, node_.identity().node_id);
+  trust->done(json + "}");
+}
+
+void Proof::trust(const std::string& node_id, const pb::Credentials& credentials, std::function<void(Result<std::string>)> done) {
+  if (node_id == node_.identity().node_id) {
+    const std::lock_guard lock(mutex_);
+    if (stop_ || trust_) return done(fail(Errc::Busy, "the node is stopping, or about to be trusted already"));
+    trust_ = {node_.clock().now() + kCallTimeout / 2, std::move(done)};
+    wake_ = true;
+    return changed_.notify_all();
   }
   for (const replica::Member& member : node_.members()) {
     if (member.node_id != node_id) continue;
@@ -495,6 +533,11 @@ std::string Proof::json() const {
     if (last.gap_after.value != 0) {     // until: null while it lasts
       out += ",\"gap\":{\"after\":" + std::to_string(last.gap_after.value) +
              ",\"until\":" + (last.gap_until.value == 0 ? "null" : std::to_string(last.gap_until.value)) + "}";
+    }
+    if (last.copy_of) {
+      const auto source = std::ranges::find(members, last.copy_of, &replica::Member::raft_id);
+      out += ",\"copy_of\":";
+      append_json_string(out, source == members.end() ? hex(last.copy_of.value) : source->node_id);
     }
     out += "}";
   }

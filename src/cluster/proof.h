@@ -74,6 +74,7 @@ class Proof {
     Value scrub;
     Index gap_after, gap_until;  // of its chain (executor.h)
     bool suspects = false;       // a read of its clients failed
+    RaftId copy_of;              // its database is an image of that member's, not compared since
     std::uint64_t scrub_done = 0, scrub_total = 0;
     SteadyTime heard;
   };
@@ -88,6 +89,7 @@ class Proof {
   void take_answer(RaftId member, const pb::ProofResponse& response);
   void remember(RaftId member, Last report);
   void note_own_answers();
+  ProofCopies copies() const;
   void judge_questions();
   void judge_scrub();
   void settle(const std::string& what, bool Last::*odd, Index index, const ProofVerdict& verdict, bool old);
@@ -97,6 +99,7 @@ class Proof {
   void scrub_when_due();
   void trust_self();
   void operate_at(const std::string& addr, const pb::ProofOperation& operation, std::function<void(Result<std::string>)> done);
+  void take_trust();
   void trust(const std::string& node_id, const pb::Credentials& credentials, std::function<void(Result<std::string>)> done);
   std::string json() const;
 
@@ -112,9 +115,16 @@ class Proof {
   std::map<RaftId, Last> last_;                     // leader
   std::deque<Question> questions_;                  // leader
   Question scrub_question_;                         // leader
+  ProofCopies scrubbed_copies_;                     // leader: those of the last scrub that was proposed for copies
   std::optional<std::string> contradiction_;        // leader
+  // Trust that waits until this node leads: the one that handed over has said so before the election is over.
+  struct Trust {
+    SteadyTime deadline;
+    std::function<void(Result<std::string>)> done;
+  };
+  std::optional<Trust> trust_;
   SteadyTime trusted_until_;                        // leader: own values count as agreed, by the operator's word
-  SteadyTime hand_over_again_, begin_again_, scrub_again_, suspicion_again_;
+  SteadyTime hand_over_again_, begin_again_, scrub_again_, suspicion_again_, copy_scrub_again_;
   bool was_leader_ = false;
   std::thread thread_;
 };

@@ -28,6 +28,10 @@ struct ProofVerdict {
   bool complete = false;               // all voters have reported
 };
 
-ProofVerdict judge(const raft::ConfState& conf, const ProofReports& reports);
+// Members whose state is another one's, by an image, and has not been compared since: the copy and whose it is. What rotted
+// there is in the copy too: the two don't bear each other out against one that is no copy.
+using ProofCopies = std::map<RaftId, RaftId>;
+
+ProofVerdict judge(const raft::ConfState& conf, const ProofReports& reports, const ProofCopies& copies = {});
 
 }  // namespace rq::cluster

@@ -49,6 +49,7 @@ struct MachineSnapshot {
   std::uint64_t id = 0;
   std::uint64_t bytes = 0;   // of the image
   std::string data;          // the machine's own, small: what restore() needs beside the image
+  RaftId source;             // who holds the image; set where it is received
 };
 
 class StateMachine {

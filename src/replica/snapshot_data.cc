@@ -47,7 +47,7 @@ Result<SnapshotData> decode_snapshot_data(const raft::SnapshotDescriptor& descri
   if (!in.ParseFromArray(descriptor.data.data(), static_cast<int>(descriptor.data.size()))) return fail(Errc::Corrupt, "snapshot data cut short");
   return SnapshotData{.record = from(in.record()), .source = RaftId{in.source()},
                       .machine = {.index = descriptor.index, .term = descriptor.term, .id = in.image_id(), .bytes = in.image_bytes(),
-                                  .data = in.machine()}};
+                                  .data = in.machine(), .source = RaftId{in.source()}}};
 }
 
 std::string staged_image_name(Index index) { return "snapshot-" + std::to_string(index.value); }

@@ -8,6 +8,8 @@ namespace rq::store {
 void Integrity::start(replica::Replica& replica) {
   replica_ = &replica;
   scrubber_.start();
+  if (const Result<RaftId> source = read_copy_mark(disk_, dir_); source) copy_of_ = source->value;
+  else log::warn("proof", "mark of a copy: " + source.error().text());
   const Result<std::optional<std::string>> mark = read_quarantine_mark(disk_, dir_);
   if (!mark) return log::warn("proof", "quarantine mark: " + mark.error().text());
   if (!*mark) return;
@@ -58,6 +60,17 @@ void Integrity::damaged(const std::string& why) {
   metrics_.counter("proof", "num_divergences").add();
   log::error("proof", "the database is damaged: " + why);
   keep_evidence();
+}
+
+Result<> Integrity::will_copy(RaftId source) {
+  RQ_CHECK(write_copy_mark(disk_, dir_, source));
+  copy_of_ = source.value;
+  return {};
+}
+
+void Integrity::proven() {
+  if (copy_of_.exchange(0) == 0) return;
+  if (const Result<> removed = write_copy_mark(disk_, dir_, {}); !removed) log::warn("proof", "mark of a copy: " + removed.error().text());
 }
 
 void Integrity::exchanged(Index index, std::uint64_t chain) {

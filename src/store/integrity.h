@@ -36,6 +36,11 @@ class Integrity {
   void stop() { scrubber_.stop(); }
 
   void applied(Index index, std::uint64_t chain) { chains_.note(index, chain); }
+  // The state is about to become a copy of that member's; apply thread. An error: then it must not.
+  Result<> will_copy(RaftId source);
+  // Whose copy it is, until a scrub of it has been agreed on: proof_rules.h. 0: of nobody.
+  RaftId copy_of() const { return RaftId{copy_of_.load(std::memory_order_relaxed)}; }
+  void proven();                           // any thread
   // The state is another member's now.
   void exchanged(Index index, std::uint64_t chain);
 
@@ -70,6 +75,7 @@ class Integrity {
   std::atomic<replica::Replica*> replica_{nullptr};
   std::atomic<bool> quarantined_{false}, refuses_writes_{false};
   std::atomic<bool> suspected_{false};   // until the next scrub
+  std::atomic<std::uint64_t> copy_of_{0};
   bool damaged_ = false;                 // apply thread
   mutable std::mutex mutex_;             // guards the two below
   std::string reason_;

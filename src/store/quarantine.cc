@@ -1,6 +1,7 @@
 #include "store/quarantine.h"
 
 #include <algorithm>
+#include <charconv>
 #include <vector>
 
 #include "base/go_text.h"
@@ -13,6 +14,7 @@ constexpr std::size_t kMarkBytesMax = 64u << 10;
 constexpr std::size_t kEvidenceKept = 2;
 constexpr std::string_view kEvidencePrefix = "quarantine-";
 
+std::string copy_path(const std::string& dir) { return dir + "/copy-of"; }
 std::string mark_path(const std::string& dir) { return dir + "/quarantine"; }
 
 Result<> remove_folder(io::Disk& disk, const std::string& folder) {
@@ -38,6 +40,22 @@ Result<std::optional<std::string>> read_quarantine_mark(io::Disk& disk, const st
 Result<> remove_quarantine_mark(io::Disk& disk, const std::string& dir) {
   if (auto removed = disk.remove(mark_path(dir)); !removed && removed.error().code != Errc::NotFound) return removed;
   return disk.sync_dir(dir);
+}
+
+Result<> write_copy_mark(io::Disk& disk, const std::string& dir, RaftId source) {
+  if (source) return io::write_file_atomically(disk, copy_path(dir), std::to_string(source.value) + "\n");
+  if (auto removed = disk.remove(copy_path(dir)); !removed && removed.error().code != Errc::NotFound) return removed;
+  return disk.sync_dir(dir);
+}
+
+Result<RaftId> read_copy_mark(io::Disk& disk, const std::string& dir) {
+  RQ_TRY(const bool there, disk.exists(copy_path(dir)));
+  if (!there) return RaftId{};
+  RQ_TRY(const std::string text, io::read_file(disk, copy_path(dir), kMarkBytesMax));
+  RaftId source;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), source.value);
+  if (error != std::errc() || std::string_view(end, text.data() + text.size()) != "\n") return fail(Errc::Corrupt, copy_path(dir) + " is not a Raft id");
+  return source;
 }
 
 Result<std::string> keep_evidence(io::Disk& disk, const std::string& dir, WallTime now) {

@@ -66,6 +66,7 @@ class Store::Machine final : public raft::StateMachine {
   Result<std::string> persist(std::uint64_t id, std::uint64_t offset, std::size_t size) override { return executor_.persist(id, offset, size); }
   void release(std::uint64_t id) override { executor_.release(id); }
   Result<> restore(const raft::MachineSnapshot& snapshot, const std::string& image) override {
+    if (!image.empty()) RQ_CHECK(store_.integrity_->will_copy(snapshot.source));
     RQ_CHECK(executor_.restore(snapshot, image));
     store_.integrity_->exchanged(snapshot.index, executor_.status().chain);
     return {};

@@ -33,6 +33,7 @@ void Auditor::tick() {
   if (leader_ != leader->raft_id()) {
     leader_ = leader->raft_id();
     questions_.clear();
+    copies_.clear();
     scrub_ = {};
     agreed_.clear();
     agreed_scrubs_.clear();
@@ -43,7 +44,7 @@ void Auditor::tick() {
     if (questions_.size() > kQuestionsMax) questions_.pop_front();
   }
   if (const auto [index, digest] = leader->scrubbed(); index > scrub_.index) scrub_ = {.index = index, .asked = world_.now()};
-  answered(leader->raft_id(), leader->scrubbed().first, leader->scrubbed().second, leader->chains(), leader->engine_fingerprint());
+  answered(leader->raft_id(), leader->copy_of(), leader->scrubbed().first, leader->scrubbed().second, leader->chains(), leader->engine_fingerprint());
   for (Question& question : questions_) judge(*leader, question, agreed_);
   judge(*leader, scrub_, agreed_scrubs_);
   conclude(*leader);
@@ -67,14 +68,16 @@ void Auditor::ask(Node& leader, Node& member) {
     told(member, agreed, scrubs);
     if (member.quarantined()) return;
     const auto [scrubbed, digest] = member.scrubbed();
-    shared_.network.send(member.slot(), leader.slot(), [=, this, id = member.raft_id(), chains = member.chains(), engine = member.engine_fingerprint(), scrubbed = scrubbed,
-                                                        digest = digest] {
-      if (leader_ == asked) answered(id, scrubbed, digest, chains, engine);
+    shared_.network.send(member.slot(), leader.slot(), [=, this, id = member.raft_id(), copy = member.copy_of(), chains = member.chains(),
+                                                        engine = member.engine_fingerprint(), scrubbed = scrubbed, digest = digest] {
+      if (leader_ == asked) answered(id, copy, scrubbed, digest, chains, engine);
     });
   });
 }
 
-void Auditor::answered(RaftId member, Index scrubbed, std::uint64_t digest, const std::map<Index, std::uint64_t>& chains, std::uint64_t engine) {
+void Auditor::answered(RaftId member, RaftId copy_of, Index scrubbed, std::uint64_t digest, const std::map<Index, std::uint64_t>& chains, std::uint64_t engine) {
+  if (copy_of) copies_[member] = copy_of;
+  else copies_.erase(member);
   for (Question& question : questions_)
     if (const auto found = chains.find(question.index); found != chains.end()) question.reports[member] = {engine, found->second};
   if (scrub_.index && scrub_.index == scrubbed) scrub_.reports[member] = {engine, digest};
@@ -82,7 +85,7 @@ void Auditor::answered(RaftId member, Index scrubbed, std::uint64_t digest, cons
 
 void Auditor::judge(Node& leader, Question& question, std::vector<Value>& agreed) {
   if (!question.index) return;
-  const cluster::ProofVerdict verdict = cluster::judge(leader.driver().conf(), question.reports);
+  const cluster::ProofVerdict verdict = cluster::judge(leader.driver().conf(), question.reports, copies_);
   std::optional<cluster::ProofReport> value = verdict.agreed;
   if (verdict.contradiction && (verdict.complete || world_.now() - question.asked > kOld)) {
     const Node* trusted = nullptr;                 // the leader first: a rotten one whose pages are well-formed can't be told
@@ -91,8 +94,9 @@ void Auditor::judge(Node& leader, Question& question, std::vector<Value>& agreed
       if (sound && (trusted == nullptr || node.get() == &leader)) trusted = node.get();
     }
     if (trusted == nullptr) return;
+    trusted_ = true;
     world_.note("no majority at " + std::to_string(question.index.value) + ": the operator trusts " + trusted->name());
-    for (Node* node : members()) node->set_rotten(shared_.checks.last_committed());     // whatever that one has they will have
+    for (Node* node : members()) node->set_rotten(shared_.checks.last_committed());   // whatever that one has they will have
     value = question.reports.at(trusted->raft_id());
   }
   if (!value) return;
@@ -111,14 +115,17 @@ void Auditor::told(Node& member, const std::vector<Value>& chains, const std::ve
   }
   const auto [scrubbed, digest] = member.scrubbed();
   for (const Value& agreed : scrubs) {
-    if (agreed.index != scrubbed || agreed.report.engine != engine || agreed.report.value == digest) continue;
+    if (agreed.index != scrubbed || agreed.report.engine != engine) continue;
+    if (agreed.report.value == digest) {
+      member.proven();
+      continue;
+    }
     return differs(member, "a scrub found it to differ at " + std::to_string(scrubbed.value));
   }
 }
 
 void Auditor::differs(Node& node, const std::string& why) {
-  const bool rot = std::ranges::any_of(shared_.nodes, [](const auto& one) { return one->rotten_database(); });   // it may have got to the majority, by images
-  if (!rot && shared_.mutant == Mutant::None) world_.violated(node.name() + " is taken for odd and is sound: " + why);
+  if (!node.rotten_database() && !trusted_ && shared_.mutant == Mutant::None) world_.violated(node.name() + " is taken for odd and is sound: " + why);
   if (!node.leads()) return node.quarantine(why);
   for (const auto& other : shared_.nodes) {
     if (other.get() == &node || !other->up() || other->quarantined() || !node.driver().conf().is_voter(other->raft_id())) continue;
@@ -147,7 +154,7 @@ void Auditor::conclude(Node& leader) {
   });
   if (!all) return;
   proven_ = true;
-  for (Node* node : members()) node->set_rotten({});
+  for (Node* node : members()) node->set_sound(scrub_.index);
 }
 
 }  // namespace rq::sim

@@ -34,7 +34,7 @@ class Auditor {
   void tick();
   void scrub_when_due(Node& leader);
   void ask(Node& leader, Node& member);
-  void answered(RaftId member, Index scrubbed, std::uint64_t digest, const std::map<Index, std::uint64_t>& chains, std::uint64_t engine);
+  void answered(RaftId member, RaftId copy_of, Index scrubbed, std::uint64_t digest, const std::map<Index, std::uint64_t>& chains, std::uint64_t engine);
   void judge(Node& leader, Question& question, std::vector<Value>& agreed);
   void told(Node& member, const std::vector<Value>& chains, const std::vector<Value>& scrubs);
   void differs(Node& node, const std::string& why);
@@ -45,6 +45,8 @@ class Auditor {
   World& world_;
   bool demanded_ = false, proven_ = false;
   RaftId leader_;                          // whose the following is
+  cluster::ProofCopies copies_;
+  bool trusted_ = false;                   // an operator chose: who is sound may have to give its state up
   std::deque<Question> questions_;
   Question scrub_;                         // of the leader's newest one
   std::vector<Value> agreed_, agreed_scrubs_;

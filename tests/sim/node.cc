@@ -96,6 +96,8 @@ void Node::wipe() {
   unsynced_lost_ = false;
   rotten = faulty_disk = false;
   rotten_since_.reset();
+  judged_from_ = {};
+  copy_of_ = {};
   rotten_images_.clear();
 }
 
@@ -655,7 +657,7 @@ Result<> Node::apply_group(const raft::Entry& entry, const std::vector<std::shar
   const auto is_lethal = [](std::string_view one) { return one.find(kLethal) != std::string_view::npos; };
   const bool lethal = shared_.settings.poison.count() > 0 && std::ranges::any_of(group.proposals, is_lethal);
   RQ_CHECK(lethal ? apply_lethal(group) : executor_->apply(group));
-  if (rotten_database()) return {};
+  if (!judged(entry.index)) return {};
   std::uint64_t hash = 14695981039346656037u;
   for (const auto& listener : listeners) hash = (hash ^ static_cast<Listener&>(*listener).hash) * 1099511628211u;
   world_.trace(hash);
@@ -696,7 +698,7 @@ void Node::applied_until(Index index) {
     input([this] { driver_->apply_stalled(false); });
   }
   note_chain(index, executor_->status().chain);
-  if (!rotten_database()) {
+  if (judged(index)) {
     shared_.found(shared_.checks.chain(index, executor_->status().chain));
     if (index.value % kCompareEvery == 0) shared_.found(shared_.checks.state(index, content_hash()));
   }

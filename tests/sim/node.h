@@ -145,7 +145,13 @@ class Node final : public replica::Outputs {
   // Bytes of the database were: it may differ from the others until a scrub of a later index says that it doesn't.
   bool rotten_database() const { return rotten_since_.has_value(); }
   Index rotten_since() const { return *rotten_since_; }
-  void set_rotten(std::optional<Index> since) { rotten_since_ = since; }
+  RaftId copy_of() const { return copy_of_; }
+  void proven() { copy_of_ = {}; }
+  void set_rotten(Index since) { rotten_since_ = since; }
+  void set_sound(Index scrubbed) {            // all are equal there
+    if (std::exchange(rotten_since_, std::nullopt)) judged_from_ = scrubbed;
+  }
+  bool judged(Index index) const { return !rotten_database() && index > judged_from_; }
   unsigned images_taken = 0;
   bool member_wanted = true;                  // part of the cluster, as far as the operator knows
   bool stalled() const { return apply_error_.has_value(); }
@@ -289,6 +295,8 @@ class Node final : public replica::Outputs {
   std::set<Index> passed_over_;               // lethal entries about which a later one said so
   Index shown_to_;
   std::optional<Index> rotten_since_;
+  Index judged_from_;                         // of earlier entries chain and content aren't compared: it was rotten when they were applied first
+  RaftId copy_of_;                            // as the file copy-of
   std::set<std::string> rotten_images_;
   bool held_an_image_ = false;                // since the start: WAL and log stay as large as they became until the next writes
   unsigned images_held_ = 0;                  // for others: until they have them SQLite's WAL can't begin anew

@@ -146,6 +146,7 @@ void Node::piece_came(FetchSlot slot, const Result<std::string>& piece) {
   const std::unique_ptr<Fetch> whole = std::move(this->*slot);
   if (!whole->message) {
     adoption_ = Adoption{whole->image, whole->path};
+    adoption_->snapshot.source = whole->source;
     return begin_apply(own_.apply_delay);
   }
   std::vector<raft::Message> messages;
@@ -160,10 +161,11 @@ Result<> Node::take_snapshot(const raft::SnapshotDescriptor& descriptor) {
   RQ_TRY(const replica::SnapshotData data, replica::decode_snapshot_data(descriptor));
   RQ_CHECK(executor_->restore(data.machine, data.machine.id == 0 ? std::string() : staged_image(descriptor.index)));
   (void)seen_disk_->remove(replica::Replica::staged_note(staged_image(descriptor.index)));
+  if (data.machine.id != 0) copy_of_ = data.machine.source;
   state_exchanged(staged_image(descriptor.index));
   world_.note(node_id_ + " took the snapshot at " + std::to_string(descriptor.index.value));
   ++images_taken;
-  if (!rotten_database()) shared_.found(shared_.checks.state(descriptor.index, content_hash()));
+  if (judged(descriptor.index)) shared_.found(shared_.checks.state(descriptor.index, content_hash()));
   return {};
 }
 

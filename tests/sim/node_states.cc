@@ -119,6 +119,7 @@ bool Node::take_adoption() {
     return false;
   }
   world_.note(node_id_ + " took another member's state at " + std::to_string(index.value));
+  copy_of_ = adoption.snapshot.source;
   state_exchanged(adoption.path);
   ++images_taken;
   applied_until(index);
