@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <ranges>
 
 #include "base/go_text.h"
 #include "base/log.h"
@@ -80,8 +81,9 @@ void Proof::tick() {
       last_.clear();
       scrub_question_ = {};
       scrubbed_copies_.clear();
-      contradiction_.reset();
-      store_->integrity().refuse_writes({});
+      chains_.contradiction.reset();
+      databases_.contradiction.reset();
+      note_alarm();
       if (!leads) trusted_until_ = {};
     }
   }
@@ -142,15 +144,18 @@ void Proof::check_self() {
   std::optional<std::string> why;
   {
     const std::lock_guard lock(mutex_);
+    bool chain_agrees = false;
     for (const auto& [index, agreed] : agreed_) {
       const auto own = store_->integrity().chains().at(Index{index});
-      if (!own || *own == 0 || agreed.engine != engine || agreed.value == *own) continue;
+      if (!own || *own == 0 || agreed.engine != engine) continue;
+      chain_agrees |= agreed.value == *own;
+      if (agreed.value == *own) continue;
       why = "its effect chain differs from that of the majority, index=" + std::to_string(index) + " chain=" + hex(*own) + " agreed=" + hex(agreed.value);
       break;
     }
     const store::Scrubber::State scrub = store_->integrity().scrubber().newest();
     const bool comparable = scrub.value != 0 && scrub.index == agreed_scrub_.index && agreed_scrub_.report.engine == engine;
-    if (!why && comparable && scrub.value == agreed_scrub_.report.value) store_->integrity().proven();
+    if (!why && chain_agrees && comparable && scrub.value == agreed_scrub_.report.value) store_->integrity().proven();
     if (!why && comparable && scrub.value != agreed_scrub_.report.value)
       why = "a scrub found its database to differ from that of the majority, index=" + std::to_string(scrub.index.value);
   }
@@ -203,7 +208,7 @@ void Proof::lead() {
   judge_questions();
   judge_scrub();
   ask_members(indexes);
-  begin_anew_where_unknown();
+  begin_anew_when_due();
   scrub_when_due();
 }
 
@@ -280,39 +285,48 @@ void Proof::judge_questions() {
   const raft::ConfState conf = node_.conf();
   const SteadyTime now = node_.clock().now();
   const std::lock_guard lock(mutex_);
-  for (Question& question : questions_) {
-    const ProofVerdict verdict = judge(conf, question.reports, copies());
+  bool later_agreed = false;           // each chain goes on from the one before: agreement ends what there was of contradiction
+  for (Question& question : questions_ | std::views::reverse) {
+    ProofVerdict verdict = judge(conf, question.reports, copies());
+    if (later_agreed) verdict.contradiction = false;
+    question.contradiction = verdict.contradiction;
+    question.settled = verdict.complete && (verdict.agreed || later_agreed);
+    later_agreed |= verdict.agreed.has_value();
     if (verdict.agreed && !trusted()) {
       if (agreed_.emplace(question.index.value, *verdict.agreed).second) node_.metrics().counter("proof", "num_comparisons").add();
       for (const auto& [member, report] : question.reports)
         if (report.engine == verdict.agreed->engine && report.value == verdict.agreed->value) last_[member].odd_chain = false;
     }
-    settle("effect chains", &Last::odd_chain, question.index, verdict, now - question.asked > kContradictionAfter);
-    question.settled = verdict.agreed && verdict.complete;
+    settle(chains_, question.index, verdict, now - question.asked > kContradictionAfter);
   }
   while (agreed_.size() > kAgreedKept) agreed_.erase(agreed_.begin());
   while (questions_.size() > 1 && questions_.front().settled) questions_.pop_front();
 }
 
 // The lock is held.
-void Proof::settle(const std::string& what, bool Last::*odd, Index index, const ProofVerdict& verdict, bool old) {
+void Proof::settle(Subject& subject, Index index, const ProofVerdict& verdict, bool old) {
   for (const RaftId member : verdict.odd) {
-    if (std::exchange(last_[member].*odd, true)) continue;
-    log::error("proof", what + " differ, index=" + std::to_string(index.value) + " member=" + hex(member.value) + " is in the minority");
+    if (std::exchange(last_[member].*subject.odd, true)) continue;
+    log::error("proof", std::string(subject.what) + " differ, index=" + std::to_string(index.value) + " member=" + hex(member.value) + " is in the minority");
     wake_ = true;                        // it is told at once
     changed_.notify_all();
   }
-  if (verdict.agreed && contradiction_) {
-    log::info("proof", "the nodes agree again, index=" + std::to_string(index.value));
-    contradiction_.reset();
-    store_->integrity().refuse_writes({});
+  if (verdict.agreed && subject.contradiction) {
+    log::info("proof", std::string("the nodes agree again on the ") + subject.what + ", index=" + std::to_string(index.value));
+    subject.contradiction.reset();
+    note_alarm();
   }
-  if (!verdict.contradiction || contradiction_ || trusted() || !(verdict.complete || old)) return;
-  contradiction_ = "the " + what + " of the nodes differ at index " + std::to_string(index.value) +
-                   " and none has a majority: writes are refused until the operator trusts a node (POST /db/proof?trust=NODE)";
+  if (!verdict.contradiction || subject.contradiction || trusted() || !(verdict.complete || old)) return;
+  subject.contradiction = std::string("the ") + subject.what + " of the nodes differ at index " + std::to_string(index.value) +
+                          " and none has a majority: writes are refused until the operator trusts a node (POST /db/proof?trust=NODE)";
   node_.metrics().counter("proof", "num_contradictions").add();
-  log::error("proof", *contradiction_);
-  store_->integrity().refuse_writes(contradiction_);
+  log::error("proof", *subject.contradiction);
+  note_alarm();
+}
+
+// The lock is held.
+void Proof::note_alarm() {
+  store_->integrity().refuse_writes(alarm());
 }
 
 void Proof::judge_scrub() {
@@ -336,7 +350,7 @@ void Proof::judge_scrub() {
     agreed_scrub_ = {newest, *verdict.agreed};
     node_.metrics().counter("proof", "num_scrubs").add();
   }
-  settle("hashes of the databases", &Last::odd_database, newest, verdict, now - scrub_question_.asked > kContradictionAfter);
+  settle(databases_, newest, verdict, now - scrub_question_.asked > kContradictionAfter);
 }
 
 // The lock is held. The operator has said that this node is right.
@@ -350,26 +364,39 @@ void Proof::trust_self() {
   if (own.scrub.report.value != 0) agreed_scrub_ = own.scrub;
 }
 
-void Proof::begin_anew_where_unknown() {
+// The lock is held.
+std::optional<std::string> Proof::why_begin_anew() {
+  const auto equal_again = [this](const Question& question) {
+    return question.contradiction && question.index <= scrub_question_.index && written_over(question.reports, scrub_question_.reports);
+  };
+  if (std::ranges::any_of(questions_, equal_again))
+    return "the effect chains differ, but a scrub found the databases equal at index " + std::to_string(scrub_question_.index.value);
+  bool unknown = false;
+  const std::uint64_t engine = last_[node_.identity().raft_id].now.report.engine;
+  for (const RaftId voter : node_.conf().voters) {
+    const auto last = last_.find(voter);
+    if (last == last_.end() || node_.clock().now() - last->second.heard > kSilentAfter || last->second.quarantined) return std::nullopt;
+    if (last->second.now.report.engine != engine) return std::nullopt;
+    unknown |= last->second.now.report.value == 0;
+  }
+  if (!unknown) return std::nullopt;
+  return "a node doesn't know its effect chain";
+}
+
+void Proof::begin_anew_when_due() {
   const SteadyTime now = node_.clock().now();
-  const raft::ConfState conf = node_.conf();
+  std::optional<std::string> why;
   {
     const std::lock_guard lock(mutex_);
     if (now < begin_again_) return;
-    bool unknown = false;
-    const std::uint64_t engine = last_[node_.identity().raft_id].now.report.engine;
-    for (const RaftId voter : conf.voters) {
-      const auto last = last_.find(voter);
-      if (last == last_.end() || now - last->second.heard > kSilentAfter || last->second.quarantined) return;
-      if (last->second.now.report.engine != engine) return;
-      unknown |= last->second.now.report.value == 0;
-    }
-    if (!unknown) return;
+    why = why_begin_anew();
+    if (!why) return;
     begin_again_ = now + kProposePause;
   }
-  log::info("proof", "a node doesn't know its effect chain: all begin it anew");
+  log::info("proof", *why + ": all begin them anew");
   pb::ProofMark mark;
   mark.set_begin_chain(true);
+  mark.set_scrub(true);            // whatever the chains don't cover is compared at that index
   store_->propose_proof(mark, [](const Result<Index>&) {});
 }
 
@@ -386,7 +413,8 @@ void Proof::scrub_when_due() {
       copy_scrub_again_ = now + kCopyScrubPause;
       scrubbed_copies_ = present;
     }
-    suspected = now >= suspicion_again_ && std::ranges::any_of(last_, [](const auto& one) { return one.second.suspects; });
+    const bool doubt = chains_.contradiction || std::ranges::any_of(last_, [](const auto& one) { return one.second.suspects; });
+    suspected = now >= suspicion_again_ && doubt;
     if (suspected) suspicion_again_ = now + kSuspicionPause;
     suspected |= copied;
     if (!suspected && (options_.scrub_interval.count() <= 0 || now < scrub_again_)) return;
@@ -446,11 +474,12 @@ void Proof::take_trust() {
       trusted_until_ = node_.clock().now() + kTrustFor;
       agreed_.clear();
       agreed_scrub_ = {};
-      contradiction_.reset();
+      chains_.contradiction.reset();
+      databases_.contradiction.reset();
+      note_alarm();
     }
   }
   if (!leads) return trust->done(fail(Errc::NotLeader));
-  store_->integrity().refuse_writes({});
   log::warn("proof", "the operator trusts this node: its state counts as agreed");
   std::string json = "{\"trusted\":";
   append_json_string(json, node_.identity().node_id);
@@ -543,9 +572,9 @@ std::string Proof::json() const {
   }
   out += "],\"agreed_index\":" + std::to_string(agreed_.empty() ? 0 : agreed_.rbegin()->first) +
          ",\"agreed_scrub_index\":" + std::to_string(agreed_scrub_.index.value);
-  if (contradiction_) {
+  if (alarm()) {
     out += ",\"alarm\":";
-    append_json_string(out, *contradiction_);
+    append_json_string(out, *alarm());
   }
   return out + "}";
 }

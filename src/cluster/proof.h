@@ -8,8 +8,9 @@
 //   - a leader hands leadership over to a voter that agrees; it is a follower then.
 // Voters that contradict each other without a majority: alarm, writes are refused until a majority agrees again or the
 // operator trusts one node (trust(): that node takes the lead and its values count as agreed).
-// Members with different engines aren't compared: json() says where a member's chain has a gap. When all have the same engine and one doesn't know its chain, the
-// leader has all begin anew (ProofMark.begin_chain). Scrubs are proposed by the leader every `scrub_interval`.
+// A scrub that finds them equal ends it: what differed has been written over, and all chains begin anew (ProofMark.begin_chain).
+// Members with different engines aren't compared: json() says where a member's chain has a gap. When all have the same engine and
+// one doesn't know its chain, they begin anew, too. Scrubs are proposed by the leader every `scrub_interval`.
 //
 // Threads: own thread `proof`; serve() and operate() on the transport's; the rest from any. stop() may be called twice.
 // Nothing here is needed for safety: a node that misses a round is asked again.
@@ -64,7 +65,8 @@ class Proof {
     Index index;
     SteadyTime asked;
     ProofReports reports;
-    bool settled = false;        // agreed, or found contradictory
+    bool settled = false;        // agreed, all have reported
+    bool contradiction = false;
   };
   struct Last {                  // what a member said last
     Value now;
@@ -77,6 +79,11 @@ class Proof {
     RaftId copy_of;              // its database is an image of that member's, not compared since
     std::uint64_t scrub_done = 0, scrub_total = 0;
     SteadyTime heard;
+  };
+  struct Subject {               // what is compared
+    const char* what;
+    bool Last::*odd;
+    std::optional<std::string> contradiction;
   };
 
   void run();
@@ -92,10 +99,13 @@ class Proof {
   ProofCopies copies() const;
   void judge_questions();
   void judge_scrub();
-  void settle(const std::string& what, bool Last::*odd, Index index, const ProofVerdict& verdict, bool old);
+  void settle(Subject& subject, Index index, const ProofVerdict& verdict, bool old);
+  const std::optional<std::string>& alarm() const { return chains_.contradiction ? chains_.contradiction : databases_.contradiction; }
+  void note_alarm();
   bool trusted() const;
   void hand_over(std::string why);
-  void begin_anew_where_unknown();
+  std::optional<std::string> why_begin_anew();
+  void begin_anew_when_due();
   void scrub_when_due();
   void trust_self();
   void operate_at(const std::string& addr, const pb::ProofOperation& operation, std::function<void(Result<std::string>)> done);
@@ -116,7 +126,7 @@ class Proof {
   std::deque<Question> questions_;                  // leader
   Question scrub_question_;                         // leader
   ProofCopies scrubbed_copies_;                     // leader: those of the last scrub that was proposed for copies
-  std::optional<std::string> contradiction_;        // leader
+  Subject chains_{.what = "effect chains", .odd = &Last::odd_chain}, databases_{.what = "hashes of the databases", .odd = &Last::odd_database};   // leader
   // Trust that waits until this node leads: the one that handed over has said so before the election is over.
   struct Trust {
     SteadyTime deadline;

@@ -51,6 +51,13 @@ bool outweighed(const raft::ConfState& conf, const ProofReports& reports, const 
 
 }  // namespace
 
+bool written_over(const ProofReports& chains, const ProofReports& scrub) {
+  return std::ranges::all_of(chains, [&](const auto& chain) {
+    const auto found = scrub.find(chain.first);
+    return found != scrub.end() && found->second == scrub.begin()->second;
+  });
+}
+
 ProofVerdict judge(const raft::ConfState& conf, const ProofReports& reports, const ProofCopies& copies) {
   ProofVerdict verdict;
   std::map<std::uint64_t, std::uint64_t> first_of_engine;

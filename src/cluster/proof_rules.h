@@ -32,6 +32,10 @@ struct ProofVerdict {
 // there is in the copy too: the two don't bear each other out against one that is no copy.
 using ProofCopies = std::map<RaftId, RaftId>;
 
+// Chains that contradict each other, though a scrub at that index or later found the databases of all who reported one to be equal: what
+// differed has been written over. The chains can begin anew.
+bool written_over(const ProofReports& chains, const ProofReports& scrub);
+
 ProofVerdict judge(const raft::ConfState& conf, const ProofReports& reports, const ProofCopies& copies = {});
 
 }  // namespace rq::cluster

@@ -87,6 +87,15 @@ TEST(ProofRules, CopiesAreNoWitnessesAgainstOneThatIsNone) {
                   {{RaftId{2}, RaftId{1}}, {RaftId{3}, RaftId{1}}}).agreed, value(5));
 }
 
+TEST(ProofRules, WhatAllHaveAgainHasBeenWrittenOver) {
+  const ProofReports chains{{RaftId{1}, value(5)}, {RaftId{2}, value(5)}, {RaftId{3}, value(6)}};
+  EXPECT_TRUE(written_over(chains, {{RaftId{1}, value(8)}, {RaftId{2}, value(8)}, {RaftId{3}, value(8)}}));
+  EXPECT_FALSE(written_over(chains, {{RaftId{1}, value(8)}, {RaftId{2}, value(8)}}));
+  EXPECT_FALSE(written_over(chains, {{RaftId{1}, value(8)}, {RaftId{2}, value(8)}, {RaftId{3}, value(9)}}));
+  EXPECT_FALSE(written_over(chains, {{RaftId{1}, value(8)}, {RaftId{2}, value(8)}, {RaftId{3}, value(8, 2)}}));
+  EXPECT_FALSE(written_over(chains, {}));
+}
+
 TEST(ProofRules, JointMembershipNeedsBothMajorities) {
   raft::ConfState conf = voters({1, 2, 3});
   conf.voters_outgoing = {RaftId{3}, RaftId{4}, RaftId{5}};

@@ -1,11 +1,12 @@
 #include "sim/auditor.h"
 
 #include <algorithm>
+#include <ranges>
 
 namespace rq::sim {
 namespace {
 
-constexpr Instant kInterval = milliseconds(200), kScrubInterval = milliseconds(1200), kOld = milliseconds(1500);
+constexpr Instant kInterval = milliseconds(200), kScrubInterval = milliseconds(1200), kOld = milliseconds(1500), kBeginPause = milliseconds(1000);
 constexpr std::size_t kQuestionsMax = 8, kAgreedMax = 16;
 
 }  // namespace
@@ -45,13 +46,33 @@ void Auditor::tick() {
   }
   if (const auto [index, digest] = leader->scrubbed(); index > scrub_.index) scrub_ = {.index = index, .asked = world_.now()};
   answered(leader->raft_id(), leader->copy_of(), leader->scrubbed().first, leader->scrubbed().second, leader->chains(), leader->engine_fingerprint());
-  for (Question& question : questions_) judge(*leader, question, agreed_);
+  judge_chains(*leader);
   judge(*leader, scrub_, agreed_scrubs_);
   conclude(*leader);
+  begin_anew_when_due(*leader);
   scrub_when_due(*leader);
   told(*leader, agreed_, agreed_scrubs_);
   for (const auto& node : shared_.nodes)
     if (node.get() != leader) ask(*leader, *node);
+}
+
+void Auditor::judge_chains(Node& leader) {
+  bool later_agreed = false;
+  for (Question& question : questions_ | std::views::reverse) later_agreed |= judge(leader, question, agreed_, later_agreed);
+}
+
+// What differed has been written over.
+void Auditor::begin_anew_when_due(Node& leader) {
+  const auto equal_again = [this](const Question& question) {
+    return question.contradiction && question.index <= scrub_.index && cluster::written_over(question.reports, scrub_.reports);
+  };
+  if (world_.now() < begin_again_ || leader.stalled() || std::ranges::none_of(questions_, equal_again)) return;
+  begin_again_ = world_.now() + kBeginPause;
+  world_.note("the databases are equal at " + std::to_string(scrub_.index.value) + ", and the chains differ: they begin anew");
+  pb::Proposal proposal;
+  proposal.mutable_proof()->set_begin_chain(true);
+  proposal.mutable_proof()->set_scrub(true);
+  leader.propose(proposal);
 }
 
 void Auditor::scrub_when_due(Node& leader) {
@@ -83,41 +104,47 @@ void Auditor::answered(RaftId member, RaftId copy_of, Index scrubbed, std::uint6
   if (scrub_.index && scrub_.index == scrubbed) scrub_.reports[member] = {engine, digest};
 }
 
-void Auditor::judge(Node& leader, Question& question, std::vector<Value>& agreed) {
-  if (!question.index) return;
+// True: it is agreed.
+bool Auditor::judge(Node& leader, Question& question, std::vector<Value>& agreed, bool later_agreed) {
+  if (!question.index) return false;
   const cluster::ProofVerdict verdict = cluster::judge(leader.driver().conf(), question.reports, copies_);
   std::optional<cluster::ProofReport> value = verdict.agreed;
-  if (verdict.contradiction && (verdict.complete || world_.now() - question.asked > kOld)) {
+  question.contradiction = verdict.contradiction && !later_agreed;
+  if (question.contradiction && (verdict.complete || world_.now() - question.asked > kOld)) {
     const Node* trusted = nullptr;                 // the leader first: a rotten one whose pages are well-formed can't be told
     for (const auto& node : shared_.nodes) {
       const bool sound = question.reports.contains(node->raft_id()) && node->up() && node->column("PRAGMA quick_check") == std::vector<std::string>{"ok"};
       if (sound && (trusted == nullptr || node.get() == &leader)) trusted = node.get();
     }
-    if (trusted == nullptr) return;
+    if (trusted == nullptr) return false;
     trusted_ = true;
     world_.note("no majority at " + std::to_string(question.index.value) + ": the operator trusts " + trusted->name());
     for (Node* node : members()) node->set_rotten(shared_.checks.last_committed());   // whatever that one has they will have
     value = question.reports.at(trusted->raft_id());
   }
-  if (!value) return;
+  if (!value) return false;
   std::erase_if(agreed, [&](const Value& one) { return one.index == question.index; });
   agreed.push_back({question.index, *value});
   if (agreed.size() > kAgreedMax) agreed.erase(agreed.begin());
+  return true;
 }
 
 void Auditor::told(Node& member, const std::vector<Value>& chains, const std::vector<Value>& scrubs) {
   if (member.quarantined()) return;
   const std::uint64_t engine = member.engine_fingerprint();
+  bool chain_agrees = false;
   for (const Value& agreed : chains) {
     const auto own = member.chains().find(agreed.index);
-    if (own == member.chains().end() || own->second == 0 || agreed.report.engine != engine || own->second == agreed.report.value) continue;
+    if (own == member.chains().end() || own->second == 0 || agreed.report.engine != engine) continue;
+    chain_agrees |= own->second == agreed.report.value;
+    if (own->second == agreed.report.value) continue;
     return differs(member, "its effect chain differs at " + std::to_string(agreed.index.value));
   }
   const auto [scrubbed, digest] = member.scrubbed();
   for (const Value& agreed : scrubs) {
     if (agreed.index != scrubbed || agreed.report.engine != engine) continue;
     if (agreed.report.value == digest) {
-      member.proven();
+      if (chain_agrees) member.proven();
       continue;
     }
     return differs(member, "a scrub found it to differ at " + std::to_string(scrubbed.value));

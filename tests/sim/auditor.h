@@ -29,13 +29,16 @@ class Auditor {
     Index index;
     Instant asked{0};
     cluster::ProofReports reports;
+    bool contradiction = false;
   };
 
   void tick();
+  void judge_chains(Node& leader);
+  void begin_anew_when_due(Node& leader);
   void scrub_when_due(Node& leader);
   void ask(Node& leader, Node& member);
   void answered(RaftId member, RaftId copy_of, Index scrubbed, std::uint64_t digest, const std::map<Index, std::uint64_t>& chains, std::uint64_t engine);
-  void judge(Node& leader, Question& question, std::vector<Value>& agreed);
+  bool judge(Node& leader, Question& question, std::vector<Value>& agreed, bool later_agreed = false);
   void told(Node& member, const std::vector<Value>& chains, const std::vector<Value>& scrubs);
   void differs(Node& node, const std::string& why);
   void conclude(Node& leader);
@@ -50,7 +53,7 @@ class Auditor {
   std::deque<Question> questions_;
   Question scrub_;                         // of the leader's newest one
   std::vector<Value> agreed_, agreed_scrubs_;
-  Instant scrub_again_{0};
+  Instant scrub_again_{0}, begin_again_{0};
 };
 
 }  // namespace rq::sim
