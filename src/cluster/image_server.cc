@@ -69,6 +69,7 @@ void ImageServer::hold(const std::string& payload, std::shared_ptr<transport::Re
     out.set_image_id(made->id);
     out.set_bytes(made->bytes);
     out.set_machine(made->data);
+    for (const RaftId id : made->copied_from) out.add_copied_from(id.value);
     responder->reply(out.SerializeAsString());
   });
 }

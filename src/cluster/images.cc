@@ -179,6 +179,7 @@ void Images::fetch_state(const replica::Member& member, std::uint64_t cluster_id
                     }
                     raft::MachineSnapshot snapshot{.index = Index{held.index()}, .term = Term{held.term()}, .id = held.image_id(), .bytes = held.bytes(),
                                                    .data = held.machine(), .source = id};
+                    for (const std::uint64_t from : held.copied_from()) snapshot.copied_from.push_back(RaftId{from});
                     const std::string path = self->store_.staging_dir() + "/state-" + std::to_string(held.index());
                     ImageSource source{.addr = addr, .image_id = held.image_id(), .bytes = held.bytes(),
                                        .identity = "state " + std::to_string(held.index()) + " " + std::to_string(held.bytes()) + " " + held.machine()};

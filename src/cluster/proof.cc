@@ -124,7 +124,7 @@ void Proof::serve(const std::string& payload, const std::shared_ptr<transport::R
   response.set_gap_after(own.gap_after.value);
   response.set_gap_until(own.gap_until.value);
   response.set_suspects(own.suspects);
-  response.set_copy_of(own.copy_of.value);
+  for (const RaftId id : own.copy_of) response.add_copy_of(id.value);
   responder->reply(response.SerializeAsString());
   // What somebody else than our leader takes for agreed is no news.
   if (request.leader() == 0 || RaftId{request.leader()} != store->replica().leader()) return;
@@ -258,11 +258,14 @@ void Proof::heard(RaftId member, const pb::ProofResponse& response) {
 }
 
 void Proof::take_answer(RaftId member, const pb::ProofResponse& response) {
+  std::vector<RaftId> copy_of;
+  for (const std::uint64_t id : response.copy_of()) copy_of.push_back(RaftId{id});
+  if (copy_of.size() > store::Integrity::kLineageMax) copy_of.resize(store::Integrity::kLineageMax);
   const std::lock_guard lock(mutex_);
   if (stop_ || !was_leader_) return;
   const auto value = [](const pb::ValueAt& in) { return Value{Index{in.index()}, {in.engine(), in.value()}}; };
   remember(member, {.now = value(response.now()), .quarantined = response.quarantined(), .scrub = value(response.scrub()),
-                    .gap_after = Index{response.gap_after()}, .gap_until = Index{response.gap_until()}, .suspects = response.suspects(), .copy_of = RaftId{response.copy_of()},
+                    .gap_after = Index{response.gap_after()}, .gap_until = Index{response.gap_until()}, .suspects = response.suspects(), .copy_of = std::move(copy_of),
                     .scrub_done = response.scrub_done(), .scrub_total = response.scrub_total(), .heard = node_.clock().now()});
   if (response.quarantined()) {            // what it said before counts no more
     for (Question& question : questions_) question.reports.erase(member);
@@ -277,7 +280,7 @@ void Proof::take_answer(RaftId member, const pb::ProofResponse& response) {
 ProofCopies Proof::copies() const {
   ProofCopies out;
   for (const auto& [member, last] : last_)
-    if (last.copy_of && !last.quarantined) out[member] = last.copy_of;
+    if (!last.copy_of.empty() && !last.quarantined) out[member] = last.copy_of;
   return out;
 }
 
@@ -563,10 +566,10 @@ std::string Proof::json() const {
       out += ",\"gap\":{\"after\":" + std::to_string(last.gap_after.value) +
              ",\"until\":" + (last.gap_until.value == 0 ? "null" : std::to_string(last.gap_until.value)) + "}";
     }
-    if (last.copy_of) {
-      const auto source = std::ranges::find(members, last.copy_of, &replica::Member::raft_id);
+    if (!last.copy_of.empty()) {
+      const auto source = std::ranges::find(members, last.copy_of.front(), &replica::Member::raft_id);
       out += ",\"copy_of\":";
-      append_json_string(out, source == members.end() ? hex(last.copy_of.value) : source->node_id);
+      append_json_string(out, source == members.end() ? hex(last.copy_of.front().value) : source->node_id);
     }
     out += "}";
   }

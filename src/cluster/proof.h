@@ -76,7 +76,7 @@ class Proof {
     Value scrub;
     Index gap_after, gap_until;  // of its chain (executor.h)
     bool suspects = false;       // a read of its clients failed
-    RaftId copy_of;              // its database is an image of that member's, not compared since
+    std::vector<RaftId> copy_of; // its database is an image of the first one's, and that one's of the next ..., not compared since
     std::uint64_t scrub_done = 0, scrub_total = 0;
     SteadyTime heard;
   };

@@ -20,9 +20,10 @@ RaftId origin_of(RaftId member, const ProofCopies& copies) {
   std::set<RaftId> kin{member};
   for (std::size_t before = 0; before != kin.size();) {
     before = kin.size();
-    for (const auto& [copy, source] : copies) {
-      if (kin.contains(copy)) kin.insert(source);
-      else if (kin.contains(source)) kin.insert(copy);
+    for (const auto& [copy, sources] : copies) {
+      if (!kin.contains(copy) && std::ranges::none_of(sources, [&](RaftId source) { return kin.contains(source); })) continue;
+      kin.insert(copy);
+      kin.insert(sources.begin(), sources.end());
     }
   }
   return *kin.begin();

@@ -28,9 +28,9 @@ struct ProofVerdict {
   bool complete = false;               // all voters have reported
 };
 
-// Members whose state is another one's, by an image, and has not been compared since: the copy and whose it is. What rotted
-// there is in the copy too: the two don't bear each other out against one that is no copy.
-using ProofCopies = std::map<RaftId, RaftId>;
+// Members whose state is another one's, by an image, and has not been compared since: the copy and whose it is, and whose that one
+// was. What rotted there is in the copy too: they don't bear each other out against one that is no copy.
+using ProofCopies = std::map<RaftId, std::vector<RaftId>>;
 
 // Chains that contradict each other, though a scrub at that index or later found the databases of all who reported one to be equal: what
 // differed has been written over. The chains can begin anew.

@@ -62,7 +62,7 @@ TEST(ProofRules, CopiesAreNoWitnessesAgainstOneThatIsNone) {
   const auto three = [](std::uint64_t a, std::uint64_t b, std::uint64_t c, const ProofCopies& copies) {
     return judge(voters({1, 2, 3}), {{RaftId{1}, value(a)}, {RaftId{2}, value(b)}, {RaftId{3}, value(c)}}, copies);
   };
-  const ProofCopies second_of_first{{RaftId{2}, RaftId{1}}};
+  const ProofCopies second_of_first{{RaftId{2}, {RaftId{1}}}};
   EXPECT_EQ(three(5, 5, 5, second_of_first).agreed, value(5));
   EXPECT_FALSE(three(5, 5, 6, second_of_first).agreed);
   EXPECT_TRUE(three(5, 5, 6, second_of_first).contradiction);
@@ -73,18 +73,21 @@ TEST(ProofRules, CopiesAreNoWitnessesAgainstOneThatIsNone) {
   EXPECT_FALSE(judge(voters({1, 2, 3}), {{RaftId{1}, value(5)}, {RaftId{2}, value(5)}}, second_of_first).agreed);
   EXPECT_EQ(judge(voters({1, 2, 3}), {{RaftId{1}, value(5)}, {RaftId{3}, value(5)}}, second_of_first).agreed, value(5));
   // All of one origin: the plain majority.
-  const ProofCopies all{{RaftId{2}, RaftId{1}}, {RaftId{3}, RaftId{2}}};
+  const ProofCopies all{{RaftId{2}, {RaftId{1}}}, {RaftId{3}, {RaftId{2}}}};
   EXPECT_EQ(three(5, 5, 6, all).agreed, value(5));
   EXPECT_EQ(three(6, 5, 5, all).agreed, value(5));
   // Copies of each other, or of one that is gone.
-  EXPECT_FALSE(three(5, 5, 6, {{RaftId{1}, RaftId{2}}, {RaftId{2}, RaftId{1}}}).agreed);
-  EXPECT_FALSE(three(5, 5, 6, {{RaftId{1}, RaftId{9}}, {RaftId{2}, RaftId{9}}}).agreed);
+  EXPECT_FALSE(three(5, 5, 6, {{RaftId{1}, {RaftId{2}}}, {RaftId{2}, {RaftId{1}}}}).agreed);
+  EXPECT_FALSE(three(5, 5, 6, {{RaftId{1}, {RaftId{9}}}, {RaftId{2}, {RaftId{9}}}}).agreed);
+  // A copy of a copy that is gone: what it stemmed from is remembered.
+  EXPECT_FALSE(three(5, 5, 6, {{RaftId{2}, {RaftId{9}, RaftId{1}}}}).agreed);
+  EXPECT_FALSE(three(5, 5, 6, {{RaftId{1}, {RaftId{8}, RaftId{7}}}, {RaftId{2}, {RaftId{9}, RaftId{7}}}}).agreed);
   const auto five = judge(voters({1, 2, 3, 4, 5}), {{RaftId{1}, value(5)}, {RaftId{2}, value(5)}, {RaftId{3}, value(5)}, {RaftId{4}, value(6)}, {RaftId{5}, value(6)}},
-                          {{RaftId{2}, RaftId{1}}, {RaftId{3}, RaftId{1}}});
+                          {{RaftId{2}, {RaftId{1}}}, {RaftId{3}, {RaftId{1}}}});
   EXPECT_FALSE(five.agreed);
   EXPECT_TRUE(five.contradiction);
   EXPECT_EQ(judge(voters({1, 2, 3, 4, 5}), {{RaftId{1}, value(5)}, {RaftId{2}, value(5)}, {RaftId{3}, value(5)}, {RaftId{4}, value(5)}, {RaftId{5}, value(6)}},
-                  {{RaftId{2}, RaftId{1}}, {RaftId{3}, RaftId{1}}}).agreed, value(5));
+                  {{RaftId{2}, {RaftId{1}}}, {RaftId{3}, {RaftId{1}}}}).agreed, value(5));
 }
 
 TEST(ProofRules, WhatAllHaveAgainHasBeenWrittenOver) {

@@ -50,6 +50,7 @@ struct MachineSnapshot {
   std::uint64_t bytes = 0;   // of the image
   std::string data;          // the machine's own, small: what restore() needs beside the image
   RaftId source;             // who holds the image; set where it is received
+  std::vector<RaftId> copied_from;   // whose images the state stems from in turn, nearest first, while nobody has compared it
 };
 
 class StateMachine {

@@ -407,13 +407,14 @@ TEST_F(DriverTest, WhatAnEngineBeforeTheBootstrapWroteIsNotTheNewOnes) {
 
 TEST_F(DriverTest, AnInstalledSnapshotIsToldAtOnceWhileWritesAreOutstanding) {
   start();
-  const SnapshotData data{.record = record, .source = RaftId{2}, .machine = {.index = Index{50}, .term = Term{2}, .id = 4}};
+  const SnapshotData data{.record = record, .source = RaftId{2}, .machine = {.index = Index{50}, .term = Term{2}, .id = 4, .copied_from = {RaftId{3}, RaftId{9}}}};
   engine->say({.snapshot = raft::SnapshotDescriptor{Index{50}, Term{2}, record.base_conf, encode(data)}, .must_sync = true});
   run();
   EXPECT_TRUE(outputs.restores.empty());           // the machine must not be ahead of the log
   ASSERT_TRUE(outputs.persisted.at(0).snapshot);
   synced();
   ASSERT_EQ(outputs.restores.size(), 1u);
+  EXPECT_EQ(decode_snapshot_data(outputs.restores[0])->machine.copied_from, data.machine.copied_from);
   engine->say({.entries = {{raft::EntryType::Normal, Term{2}, Index{51}, std::make_shared<const std::string>()}}, .must_sync = true});
   run();
   ASSERT_EQ(outputs.persisted.size(), 2u);         // under way, and it stays so

@@ -12,6 +12,7 @@ void fill(pb::SnapshotData& out, const SnapshotData& data) {
   out.set_image_id(data.machine.id);
   out.set_image_bytes(data.machine.bytes);
   out.set_machine(data.machine.data);
+  for (const RaftId id : data.machine.copied_from) out.add_copied_from(id.value);
 }
 
 }  // namespace
@@ -45,9 +46,11 @@ Result<raft::SnapshotDescriptor> decode_note(std::string_view bytes) {
 Result<SnapshotData> decode_snapshot_data(const raft::SnapshotDescriptor& descriptor) {
   pb::SnapshotData in;
   if (!in.ParseFromArray(descriptor.data.data(), static_cast<int>(descriptor.data.size()))) return fail(Errc::Corrupt, "snapshot data cut short");
-  return SnapshotData{.record = from(in.record()), .source = RaftId{in.source()},
-                      .machine = {.index = descriptor.index, .term = descriptor.term, .id = in.image_id(), .bytes = in.image_bytes(),
-                                  .data = in.machine(), .source = RaftId{in.source()}}};
+  SnapshotData out{.record = from(in.record()), .source = RaftId{in.source()},
+                   .machine = {.index = descriptor.index, .term = descriptor.term, .id = in.image_id(), .bytes = in.image_bytes(),
+                               .data = in.machine(), .source = RaftId{in.source()}}};
+  for (const std::uint64_t id : in.copied_from()) out.machine.copied_from.push_back(RaftId{id});
+  return out;
 }
 
 std::string staged_image_name(Index index) { return "snapshot-" + std::to_string(index.value); }

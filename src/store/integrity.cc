@@ -1,5 +1,7 @@
 #include "store/integrity.h"
 
+#include <algorithm>
+
 #include "base/log.h"
 #include "store/quarantine.h"
 
@@ -8,8 +10,12 @@ namespace rq::store {
 void Integrity::start(replica::Replica& replica) {
   replica_ = &replica;
   scrubber_.start();
-  if (const Result<RaftId> source = read_copy_mark(disk_, dir_); source) copy_of_ = source->value;
-  else log::warn("proof", "mark of a copy: " + source.error().text());
+  if (Result<std::vector<RaftId>> sources = read_copy_mark(disk_, dir_)) {
+    const std::lock_guard lock(mutex_);
+    copy_of_ = *std::move(sources);
+  } else {
+    log::warn("proof", "mark of a copy: " + sources.error().text());
+  }
   const Result<std::optional<std::string>> mark = read_quarantine_mark(disk_, dir_);
   if (!mark) return log::warn("proof", "quarantine mark: " + mark.error().text());
   if (!*mark) return;
@@ -62,14 +68,25 @@ void Integrity::damaged(const std::string& why) {
   keep_evidence();
 }
 
-Result<> Integrity::will_copy(RaftId source) {
-  RQ_CHECK(write_copy_mark(disk_, dir_, source));
-  copy_of_ = source.value;
+Result<> Integrity::will_copy(const raft::MachineSnapshot& snapshot) {
+  std::vector<RaftId> sources{snapshot.source};
+  for (const RaftId id : snapshot.copied_from)
+    if (sources.size() < kLineageMax && std::ranges::find(sources, id) == sources.end()) sources.push_back(id);
+  const std::lock_guard lock(mutex_);
+  RQ_CHECK(write_copy_mark(disk_, dir_, sources));
+  copy_of_ = std::move(sources);
   return {};
 }
 
+std::vector<RaftId> Integrity::copy_of() const {
+  const std::lock_guard lock(mutex_);
+  return copy_of_;
+}
+
 void Integrity::proven() {
-  if (copy_of_.exchange(0) == 0) return;
+  const std::lock_guard lock(mutex_);
+  if (copy_of_.empty()) return;
+  copy_of_.clear();
   if (const Result<> removed = write_copy_mark(disk_, dir_, {}); !removed) log::warn("proof", "mark of a copy: " + removed.error().text());
 }
 

@@ -13,6 +13,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/metrics.h"
@@ -28,6 +29,7 @@ namespace rq::store {
 class Integrity {
  public:
   static constexpr std::uint64_t kScrubBytesPerSecond = 64u << 20;
+  static constexpr std::size_t kLineageMax = 64;   // a state that went on that long without being compared counts as one of the last ones'
 
   Integrity(std::string dir, io::Disk& disk, const Clock& clock, Metrics& metrics, raft::StateMachine& machine)
       : dir_(std::move(dir)), disk_(disk), clock_(clock), metrics_(metrics), scrubber_(machine, clock, kScrubBytesPerSecond) {}
@@ -36,10 +38,10 @@ class Integrity {
   void stop() { scrubber_.stop(); }
 
   void applied(Index index, std::uint64_t chain) { chains_.note(index, chain); }
-  // The state is about to become a copy of that member's; apply thread. An error: then it must not.
-  Result<> will_copy(RaftId source);
-  // Whose copy it is, until a scrub of it has been agreed on: proof_rules.h. 0: of nobody.
-  RaftId copy_of() const { return RaftId{copy_of_.load(std::memory_order_relaxed)}; }
+  // The state is about to become that of this snapshot; apply thread. An error: then it must not.
+  Result<> will_copy(const raft::MachineSnapshot& snapshot);
+  // Whose copy it is, and whose that one was, until it has been agreed on: proof_rules.h. Empty: of nobody.
+  std::vector<RaftId> copy_of() const;
   void proven();                           // any thread
   // The state is another member's now.
   void exchanged(Index index, std::uint64_t chain);
@@ -75,9 +77,9 @@ class Integrity {
   std::atomic<replica::Replica*> replica_{nullptr};
   std::atomic<bool> quarantined_{false}, refuses_writes_{false};
   std::atomic<bool> suspected_{false};   // until the next scrub
-  std::atomic<std::uint64_t> copy_of_{0};
   bool damaged_ = false;                 // apply thread
-  mutable std::mutex mutex_;             // guards the two below
+  mutable std::mutex mutex_;             // guards all below
+  std::vector<RaftId> copy_of_;
   std::string reason_;
   std::optional<std::string> refusal_;
 };

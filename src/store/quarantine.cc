@@ -42,20 +42,28 @@ Result<> remove_quarantine_mark(io::Disk& disk, const std::string& dir) {
   return disk.sync_dir(dir);
 }
 
-Result<> write_copy_mark(io::Disk& disk, const std::string& dir, RaftId source) {
-  if (source) return io::write_file_atomically(disk, copy_path(dir), std::to_string(source.value) + "\n");
+Result<> write_copy_mark(io::Disk& disk, const std::string& dir, const std::vector<RaftId>& sources) {
+  std::string text;
+  for (const RaftId source : sources) text += std::to_string(source.value) + "\n";
+  if (!text.empty()) return io::write_file_atomically(disk, copy_path(dir), text);
   if (auto removed = disk.remove(copy_path(dir)); !removed && removed.error().code != Errc::NotFound) return removed;
   return disk.sync_dir(dir);
 }
 
-Result<RaftId> read_copy_mark(io::Disk& disk, const std::string& dir) {
+Result<std::vector<RaftId>> read_copy_mark(io::Disk& disk, const std::string& dir) {
+  std::vector<RaftId> sources;
   RQ_TRY(const bool there, disk.exists(copy_path(dir)));
-  if (!there) return RaftId{};
+  if (!there) return sources;
   RQ_TRY(const std::string text, io::read_file(disk, copy_path(dir), kMarkBytesMax));
-  RaftId source;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), source.value);
-  if (error != std::errc() || std::string_view(end, text.data() + text.size()) != "\n") return fail(Errc::Corrupt, copy_path(dir) + " is not a Raft id");
-  return source;
+  const char* const text_end = text.data() + text.size();
+  for (const char* at = text.data(); at != text_end;) {
+    RaftId source;
+    const auto [end, error] = std::from_chars(at, text_end, source.value);
+    if (error != std::errc() || end == text_end || *end != '\n' || !source) return fail(Errc::Corrupt, copy_path(dir) + " holds no Raft ids");
+    sources.push_back(source);
+    at = end + 1;
+  }
+  return sources;
 }
 
 Result<std::string> keep_evidence(io::Disk& disk, const std::string& dir, WallTime now) {

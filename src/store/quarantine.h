@@ -7,6 +7,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/result.h"
@@ -18,10 +19,11 @@ namespace rq::store {
 Result<> write_quarantine_mark(io::Disk& disk, const std::string& dir, const std::string& why);
 Result<std::optional<std::string>> read_quarantine_mark(io::Disk& disk, const std::string& dir);
 Result<> remove_quarantine_mark(io::Disk& disk, const std::string& dir);
-// Whose state this node's is a copy of, as long as no scrub has compared it (DIR/copy-of: the Raft id as decimal). Written before
-// the copy takes its place: what a crash leaves may say so of a state that is none. 0: of nobody.
-Result<> write_copy_mark(io::Disk& disk, const std::string& dir, RaftId source);
-Result<RaftId> read_copy_mark(io::Disk& disk, const std::string& dir);
+// Whose state this node's is a copy of, and whose that one was, nearest first, as long as nobody has compared it (DIR/copy-of: Raft
+// ids as decimals, one a line). Written before the copy takes its place: what a crash leaves may say so of a state that is none.
+// Empty: of nobody.
+Result<> write_copy_mark(io::Disk& disk, const std::string& dir, const std::vector<RaftId>& sources);
+Result<std::vector<RaftId>> read_copy_mark(io::Disk& disk, const std::string& dir);
 
 // The value: the folder.
 Result<std::string> keep_evidence(io::Disk& disk, const std::string& dir, WallTime now);

@@ -31,6 +31,23 @@ TEST_F(QuarantineTest, MarkIsThereUntilItIsRemoved) {
   EXPECT_EQ(*read_quarantine_mark(disk_, "/data"), std::nullopt);
 }
 
+TEST_F(QuarantineTest, WhoseCopyItIsIsThereUntilItIsRemoved) {
+  using Ids = std::vector<RaftId>;
+  EXPECT_EQ(*read_copy_mark(disk_, "/data"), Ids{});
+  const Ids lineage{RaftId{18446744073709551615u}, RaftId{7}};
+  ASSERT_TRUE(write_copy_mark(disk_, "/data", lineage));
+  test::SeededRng rng(1);
+  disk_.lose_power(rng, test::MemoryDisk::Loss::All);
+  EXPECT_EQ(*read_copy_mark(disk_, "/data"), lineage);
+  ASSERT_TRUE(write_copy_mark(disk_, "/data", {}));
+  ASSERT_TRUE(write_copy_mark(disk_, "/data", {}));
+  EXPECT_EQ(*read_copy_mark(disk_, "/data"), Ids{});
+  for (const char* bad : {"x\n", "7", "7\n8", "7\n\n", "0\n", "18446744073709551616\n"}) {
+    put("copy-of", bad);
+    EXPECT_EQ(read_copy_mark(disk_, "/data").error().code, Errc::Corrupt) << bad;
+  }
+}
+
 TEST_F(QuarantineTest, EvidenceOutlivesTheFilesAndIsBounded) {
   put("db.sqlite", "the wrong database");
   put("db.ledger", "its ledger");

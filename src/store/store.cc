@@ -62,11 +62,15 @@ class Store::Machine final : public raft::StateMachine {
     return {};
   }
   void idle() override { executor_.idle(); }
-  Result<raft::MachineSnapshot> snapshot() override { return executor_.snapshot(); }
+  Result<raft::MachineSnapshot> snapshot() override {
+    RQ_TRY(raft::MachineSnapshot held, executor_.snapshot());
+    held.copied_from = store_.integrity_->copy_of();
+    return held;
+  }
   Result<std::string> persist(std::uint64_t id, std::uint64_t offset, std::size_t size) override { return executor_.persist(id, offset, size); }
   void release(std::uint64_t id) override { executor_.release(id); }
   Result<> restore(const raft::MachineSnapshot& snapshot, const std::string& image) override {
-    if (!image.empty()) RQ_CHECK(store_.integrity_->will_copy(snapshot.source));
+    if (!image.empty()) RQ_CHECK(store_.integrity_->will_copy(snapshot));
     RQ_CHECK(executor_.restore(snapshot, image));
     store_.integrity_->exchanged(snapshot.index, executor_.status().chain);
     return {};

@@ -96,8 +96,9 @@ void Auditor::ask(Node& leader, Node& member) {
   });
 }
 
-void Auditor::answered(RaftId member, RaftId copy_of, Index scrubbed, std::uint64_t digest, const std::map<Index, std::uint64_t>& chains, std::uint64_t engine) {
-  if (copy_of) copies_[member] = copy_of;
+void Auditor::answered(RaftId member, const std::vector<RaftId>& copy_of, Index scrubbed, std::uint64_t digest,
+                       const std::map<Index, std::uint64_t>& chains, std::uint64_t engine) {
+  if (!copy_of.empty()) copies_[member] = copy_of;
   else copies_.erase(member);
   for (Question& question : questions_)
     if (const auto found = chains.find(question.index); found != chains.end()) question.reports[member] = {engine, found->second};

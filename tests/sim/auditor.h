@@ -37,7 +37,7 @@ class Auditor {
   void begin_anew_when_due(Node& leader);
   void scrub_when_due(Node& leader);
   void ask(Node& leader, Node& member);
-  void answered(RaftId member, RaftId copy_of, Index scrubbed, std::uint64_t digest, const std::map<Index, std::uint64_t>& chains, std::uint64_t engine);
+  void answered(RaftId member, const std::vector<RaftId>& copy_of, Index scrubbed, std::uint64_t digest, const std::map<Index, std::uint64_t>& chains, std::uint64_t engine);
   bool judge(Node& leader, Question& question, std::vector<Value>& agreed, bool later_agreed = false);
   void told(Node& member, const std::vector<Value>& chains, const std::vector<Value>& scrubs);
   void differs(Node& node, const std::string& why);

@@ -145,7 +145,7 @@ class Node final : public replica::Outputs {
   // Bytes of the database were: it may differ from the others until a scrub of a later index says that it doesn't.
   bool rotten_database() const { return rotten_since_.has_value(); }
   Index rotten_since() const { return *rotten_since_; }
-  RaftId copy_of() const { return copy_of_; }
+  const std::vector<RaftId>& copy_of() const { return copy_of_; }
   void proven() { copy_of_ = {}; }
   void set_rotten(Index since) { rotten_since_ = since; }
   void set_sound(Index scrubbed) {            // all are equal there
@@ -229,6 +229,7 @@ class Node final : public replica::Outputs {
   void let_states_go();
   void wait_for_state(Index at_least);
   bool take_adoption();
+  void now_copy_of(const raft::MachineSnapshot& image);
   void state_exchanged(const std::string& image);
   bool shown_ahead(Index stuck);
   void scrub(Index index);
@@ -296,7 +297,7 @@ class Node final : public replica::Outputs {
   Index shown_to_;
   std::optional<Index> rotten_since_;
   Index judged_from_;                         // of earlier entries chain and content aren't compared: it was rotten when they were applied first
-  RaftId copy_of_;                            // as the file copy-of
+  std::vector<RaftId> copy_of_;                            // as the file copy-of
   std::set<std::string> rotten_images_;
   bool held_an_image_ = false;                // since the start: WAL and log stay as large as they became until the next writes
   unsigned images_held_ = 0;                  // for others: until they have them SQLite's WAL can't begin anew

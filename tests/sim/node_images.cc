@@ -41,6 +41,7 @@ void Node::mind_log() {
 void Node::make_snapshot() {
   guard(own_.apply_delay, [this] {
     auto made = std::make_shared<Result<raft::MachineSnapshot>>(executor_->snapshot());
+    if (*made) (*made)->copied_from = copy_of_;
     images_held_ += *made ? 1 : 0;
     held_an_image_ |= made->has_value();
     input([this, made] { driver_->snapshot_made(std::move(*made)); });
@@ -161,7 +162,7 @@ Result<> Node::take_snapshot(const raft::SnapshotDescriptor& descriptor) {
   RQ_TRY(const replica::SnapshotData data, replica::decode_snapshot_data(descriptor));
   RQ_CHECK(executor_->restore(data.machine, data.machine.id == 0 ? std::string() : staged_image(descriptor.index)));
   (void)seen_disk_->remove(replica::Replica::staged_note(staged_image(descriptor.index)));
-  if (data.machine.id != 0) copy_of_ = data.machine.source;
+  if (data.machine.id != 0) now_copy_of(data.machine);
   state_exchanged(staged_image(descriptor.index));
   world_.note(node_id_ + " took the snapshot at " + std::to_string(descriptor.index.value));
   ++images_taken;

@@ -87,8 +87,9 @@ void Node::ask_state() {
 void Node::begin_hold(const std::function<void(const raft::MachineSnapshot&)>& done) {
   guard(own_.apply_delay, [this, done] {
     if (wants_state_) return;
-    const auto held = executor_->snapshot();
+    auto held = executor_->snapshot();
     if (!held) return;
+    held->copied_from = copy_of_;
     held_states_[held->id] = world_.now();
     ++images_held_;
     held_an_image_ = true;
@@ -119,11 +120,16 @@ bool Node::take_adoption() {
     return false;
   }
   world_.note(node_id_ + " took another member's state at " + std::to_string(index.value));
-  copy_of_ = adoption.snapshot.source;
+  now_copy_of(adoption.snapshot);
   state_exchanged(adoption.path);
   ++images_taken;
   applied_until(index);
   return true;
+}
+
+void Node::now_copy_of(const raft::MachineSnapshot& image) {
+  copy_of_ = {image.source};
+  copy_of_.insert(copy_of_.end(), image.copied_from.begin(), image.copied_from.end());
 }
 
 void Node::state_exchanged(const std::string& image) {
